@@ -1,0 +1,86 @@
+// The engine's front door: submit, step, cancel. Token ids only. One thread steps it; Submit and
+// Cancel may be called between steps from that thread (a server queues for it).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "infer/sampler.h"
+#include "model/model.h"
+#include "tokenizer/tokenizer.h"
+
+namespace hadal {
+
+enum class FinishReason { kNone, kStopId, kStopString, kLength, kContext, kCancelled, kError };
+std::string_view FinishReasonName(FinishReason reason);  // "stop", "stop", "length", ...
+
+struct Request {
+  std::vector<int32_t> prompt;  // at least one id
+  SamplingParams sampling;
+  int64_t max_tokens = -1;      // -1: until the context is full
+  std::vector<int32_t> stop_ids;           // with the model's own eos ids, unless ignore_eos
+  std::vector<std::string> stop_strings;   // needs Engine's tokenizer; the match is not shown
+  bool ignore_eos = false;
+  bool prompt_logprobs = false;  // scoring: log-probability of each prompt token after the first
+};
+
+using RequestId = uint64_t;
+
+// What a step produced for one request. `tokens` is usually one id, several after speculation.
+struct StepOutput {
+  RequestId id;
+  std::vector<SampledToken> tokens;
+  std::vector<float> prompt_logprobs;  // once, with the first output, when asked for
+  FinishReason finish = FinishReason::kNone;
+  std::string error;           // finish == kError: which layer held NaN or Inf
+  int64_t cached_tokens = 0;   // prompt tokens taken from the prefix cache
+  // When a stop string ended the output: how many trailing bytes of the decoded text are to be dropped.
+  int64_t stop_bytes = 0;
+};
+
+struct EngineOptions {
+  int64_t context = 0;       // tokens a sequence may hold; 0: the model's
+  int64_t kv_blocks = 0;     // 0: enough for max_sequences full contexts, within memory
+  int64_t max_sequences = 16;
+  int64_t prefill_chunk = 512;  // prompt tokens a step may take in, over all sequences
+  KvType kv_type = KvType::kF16;
+  bool prefix_cache = true;
+  enum class Speculation { kOff, kAuto } speculation = Speculation::kAuto;
+};
+
+class Engine {
+ public:
+  // model and tokenizer outlive the engine; tokenizer may be null when no stop strings are used.
+  static Result<std::unique_ptr<Engine>> Create(Model& model, const Tokenizer* tokenizer,
+                                                const EngineOptions& options);
+  ~Engine();
+
+  // Errors: empty or too long prompt (states both lengths), ids outside the vocabulary, bad
+  // sampling parameters, too many stop strings.
+  Result<RequestId> Submit(Request request);
+  // One forward pass over whatever is ready; outputs of this step, empty when idle.
+  // The outputs live until the next call.
+  std::span<const StepOutput> Step();
+  void Cancel(RequestId id);  // its kCancelled output comes with the next Step
+  bool idle() const;
+
+  struct Stats {
+    int64_t steps = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+    int64_t drafted_tokens = 0, accepted_tokens = 0;
+    int64_t waiting = 0, running = 0, free_blocks = 0, cached_blocks = 0, preemptions = 0;
+  };
+  Stats stats() const;
+  int64_t context() const;
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hadal

@@ -1,0 +1,71 @@
+#include "tensor/buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace hadal {
+namespace {
+
+constexpr size_t kAlign = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+  const bool large = bytes >= kHugePage;
+  const size_t size = RoundUp(bytes, large ? kHugePage : kAlign);
+  data_ = static_cast<std::byte*>(std::aligned_alloc(large ? kHugePage : kAlign, size));
+  CHECK(data_ != nullptr);
+  // Fresh pages of a large block are zero already only when they come straight from the system,
+  // which aligned_alloc does not promise; touching them here also keeps page faults out of steps.
+  if (large) madvise(data_, size, MADV_HUGEPAGE);
+  std::memset(data_, 0, size);
+}
+
+Buffer::~Buffer() { std::free(data_); }
+
+Workspace::Workspace(size_t initial_bytes) {
+  if (initial_bytes > 0) slabs_.emplace_back(initial_bytes);
+}
+
+void* Workspace::TakeBytes(size_t bytes) {
+  bytes = RoundUp(std::max<size_t>(bytes, 1), kAlign);
+  while (slab_ < slabs_.size()) {
+    if (used_ + bytes <= slabs_[slab_].bytes()) {
+      void* memory = slabs_[slab_].data() + used_;
+      used_ += bytes;
+      return memory;
+    }
+    ++slab_;
+    used_ = 0;
+  }
+  slabs_.emplace_back(std::max(bytes, capacity()));
+  slab_ = slabs_.size() - 1;
+  used_ = bytes;
+  return slabs_[slab_].data();
+}
+
+void Workspace::Reset() {
+  if (slabs_.size() > 1) {
+    const size_t total = capacity();
+    slabs_.clear();
+    slabs_.emplace_back(total);
+  }
+  slab_ = used_ = 0;
+}
+
+size_t Workspace::capacity() const {
+  size_t total = 0;
+  for (const Buffer& slab : slabs_) total += slab.bytes();
+  return total;
+}
+
+}  // namespace hadal

@@ -1,0 +1,73 @@
+// Buffer owns memory; Workspace lends it for one step.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "tensor/view.h"
+
+namespace hadal {
+
+// Move-only block of memory aligned to 64 bytes; blocks of 2 MiB and more ask for huge pages.
+// Contents start as zero. Aborts when the system has no memory: sizes that come from outside are
+// checked against a plan before they get here.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t bytes);
+  Buffer(Buffer&& o) noexcept
+      : data_(std::exchange(o.data_, nullptr)), bytes_(std::exchange(o.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(bytes_, o.bytes_);
+    return *this;
+  }
+  ~Buffer();
+
+  size_t bytes() const { return bytes_; }
+  std::byte* data() const { return data_; }
+  template <typename T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// Bump arena. Take() hands out 64-byte aligned memory that lives until Reset(). When a step needs
+// more than it holds the arena grows by a further slab; Reset() then merges the slabs, so a steady
+// state allocates nothing.
+class Workspace {
+ public:
+  explicit Workspace(size_t initial_bytes = 0);
+
+  template <typename T>
+  T* Take(int64_t count) {
+    return static_cast<T*>(TakeBytes(static_cast<size_t>(count) * sizeof(T)));
+  }
+  View2<float> Matrix(int64_t rows, int64_t cols) { return {Take<float>(rows * cols), rows, cols}; }
+  void Reset();
+  size_t capacity() const;
+
+  // Memory taken after Mark() is given back by Release(mark).
+  struct Position {
+    size_t slab, used;
+  };
+  Position Mark() const { return {slab_, used_}; }
+  void Release(Position p) {
+    slab_ = p.slab;
+    used_ = p.used;
+  }
+
+ private:
+  void* TakeBytes(size_t bytes);
+  std::vector<Buffer> slabs_;
+  size_t slab_ = 0, used_ = 0;
+};
+
+}  // namespace hadal
