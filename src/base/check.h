@@ -6,11 +6,11 @@ namespace hadal::internal {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* expression);
 }  // namespace hadal::internal
 
-#define CHECK(condition)                                                  \
-  do {                                                                    \
-    if (!(condition)) [[unlikely]] {                                      \
-      ::hadal::internal::CheckFailed(__FILE__, __LINE__, #condition);     \
-    }                                                                     \
+#define CHECK(condition)                                              \
+  do {                                                                \
+    if (!(condition)) [[unlikely]] {                                  \
+      ::hadal::internal::CheckFailed(__FILE__, __LINE__, #condition); \
+    }                                                                 \
   } while (0)
 
 #ifdef NDEBUG

@@ -31,7 +31,7 @@ struct Error {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}    // NOLINT: implicit
+  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit
   Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit
 
   bool ok() const { return v_.index() == 0; }
@@ -76,11 +76,11 @@ using Status = Result<void>;
 
 // TRY(expr): the value of a Result, or return its error from the enclosing function.
 //   auto file = TRY(MappedFile::Open(path));
-#define TRY(expr)                                       \
-  ({                                                    \
-    auto&& try_result_ = (expr);                        \
-    if (!try_result_.ok()) {                            \
+#define TRY(expr)                                            \
+  ({                                                         \
+    auto&& try_result_ = (expr);                             \
+    if (!try_result_.ok()) {                                 \
       return ::hadal::Error(std::move(try_result_).error()); \
-    }                                                   \
-    std::move(try_result_).value();                     \
+    }                                                        \
+    std::move(try_result_).value();                          \
   })

@@ -30,39 +30,33 @@ void Pause() {
 #endif
 }
 
-// The processors of the affinity mask, the first hardware thread of each core first.
-std::vector<int> ProcessorsByCore() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return {0};
-  std::vector<int> first, rest;
-  std::set<std::pair<int, int>> seen;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &mask)) continue;
-    const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-    int core = cpu, package = 0;
-    std::ifstream(topology + "core_id") >> core;
-    std::ifstream(topology + "physical_package_id") >> package;
-    (seen.insert({package, core}).second ? first : rest).push_back(cpu);
-  }
-  first.insert(first.end(), rest.begin(), rest.end());
-  return first.empty() ? std::vector<int>{0} : first;
-}
+// The processors this process may run on, the first hardware thread of each core first.
+struct Processors {
+  std::vector<int> order;
+  int cores = 0;
+};
 
-int PhysicalCores() {
+Processors FindProcessors() {
+  Processors found;
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
-  std::set<std::pair<int, int>> cores;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &mask)) continue;
-    const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-    int core = cpu, package = 0;
-    std::ifstream(topology + "core_id") >> core;
-    std::ifstream(topology + "physical_package_id") >> package;
-    cores.insert({package, core});
+  std::vector<int> siblings;
+  std::set<std::pair<int, int>> seen;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &mask)) continue;
+      const std::string topology =
+          "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+      int core = cpu, package = 0;
+      std::ifstream(topology + "core_id") >> core;
+      std::ifstream(topology + "physical_package_id") >> package;
+      (seen.insert({package, core}).second ? found.order : siblings).push_back(cpu);
+    }
   }
-  return std::max<int>(1, static_cast<int>(cores.size()));
+  found.cores = std::max<int>(1, static_cast<int>(found.order.size()));
+  found.order.insert(found.order.end(), siblings.begin(), siblings.end());
+  if (found.order.empty()) found.order.push_back(0);
+  return found;
 }
 
 // cgroup v2 cpu.max: "quota period" in microseconds, or "max period".
@@ -76,18 +70,22 @@ int QuotaCores() {
 
 }  // namespace
 
-int UsableCores() { return std::min(PhysicalCores(), QuotaCores()); }
+int UsableCores() { return std::min(FindProcessors().cores, QuotaCores()); }
 
-// A run is published by bumping `epoch`; workers draw task numbers from `next` and the last one to
-// leave drops `active` to zero. Workers spin on `epoch` for kSpins, then wait on the condition.
+// A run is published in `tickets`: its number in the high half, the tasks not yet taken in the low
+// half. Whoever takes one by compare-and-swap knows that the run cannot end before he reports in
+// `done`, so the run's description is stable; a worker that was late sees an empty or a newer run.
+// The caller therefore never waits for a worker that has not started: on a busy machine it does the
+// work alone. Workers spin on `tickets` for kSpins, then sleep.
 struct ThreadPool::Impl {
   static constexpr int kSpins = 20000;  // about 100 us of _mm_pause
+  static constexpr int kSpinsBeforeYield = 2000;
 
   std::vector<std::thread> workers;
-  alignas(64) std::atomic<uint64_t> epoch{0};
-  alignas(64) std::atomic<int64_t> next{0};
-  alignas(64) std::atomic<int> active{0};
-  std::atomic<int> sleepers{0};
+  alignas(64) std::atomic<uint64_t> tickets{0};
+  alignas(64) std::atomic<int64_t> done{0};
+  alignas(64) std::atomic<int> sleepers{0};
+  uint64_t run_number = 0;
   int64_t tasks = 0;
   Invoke invoke = nullptr;
   const void* body = nullptr;
@@ -95,37 +93,42 @@ struct ThreadPool::Impl {
   std::mutex mutex;
   std::condition_variable wake;
 
+  bool HasWork() const { return static_cast<uint32_t>(tickets.load()) != 0; }
+
   void Drain(int worker) {
-    for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
-      invoke(body, task, worker);
+    uint64_t ticket = tickets.load(std::memory_order_acquire);
+    while (static_cast<uint32_t>(ticket) != 0) {
+      if (!tickets.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel,
+                                         std::memory_order_acquire)) {
+        continue;
+      }
+      invoke(body, tasks - static_cast<uint32_t>(ticket), worker);
+      done.fetch_add(1, std::memory_order_acq_rel);
+      ticket = tickets.load(std::memory_order_acquire);
     }
   }
 
   void Work(int worker) {
-    uint64_t seen = 0;
     for (;;) {
-      int spins = 0;
-      while (epoch.load(std::memory_order_acquire) == seen) {
-        if (++spins < kSpins) {
+      for (int spins = 0; !HasWork() && !stop.load(std::memory_order_relaxed); ++spins) {
+        if (spins < kSpins) {
           Pause();
           continue;
         }
         std::unique_lock lock(mutex);
         sleepers.fetch_add(1);
-        wake.wait(lock, [&] { return epoch.load() != seen; });
+        wake.wait(lock, [&] { return HasWork() || stop.load(); });
         sleepers.fetch_sub(1);
       }
-      seen = epoch.load(std::memory_order_acquire);
       if (stop.load()) return;
       Drain(worker);
-      active.fetch_sub(1, std::memory_order_release);
     }
   }
 };
 
 ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>()) {
   if (threads <= 0) threads = UsableCores();
-  const std::vector<int> processors = ProcessorsByCore();
+  const std::vector<int> processors = FindProcessors().order;
   for (int i = 1; i < threads; ++i) {
     impl_->workers.emplace_back([this, i] { impl_->Work(i); });
     if (threads <= static_cast<int>(processors.size())) {
@@ -141,7 +144,6 @@ ThreadPool::~ThreadPool() {
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->stop = true;
-    impl_->epoch.fetch_add(1);
   }
   impl_->wake.notify_all();
   for (std::thread& worker : impl_->workers) worker.join();
@@ -154,20 +156,26 @@ void ThreadPool::Run(int64_t tasks, Invoke invoke, const void* body) {
     for (int64_t task = 0; task < tasks; ++task) invoke(body, task, 0);
     return;
   }
+  CHECK(tasks <= 0xffffffff);
   Impl& p = *impl_;
   p.tasks = tasks;
   p.invoke = invoke;
   p.body = body;
-  p.next.store(0, std::memory_order_relaxed);
-  p.active.store(static_cast<int>(p.workers.size()), std::memory_order_relaxed);
-  p.epoch.fetch_add(1);
+  p.done.store(0, std::memory_order_relaxed);
+  p.tickets.store(++p.run_number << 32 | static_cast<uint64_t>(tasks));
   if (p.sleepers.load() > 0) {
-    // Taking the lock orders this after a worker that is about to wait has checked the epoch.
+    // Taking the lock orders this after a worker that is about to wait has looked for work.
     { const std::lock_guard lock(p.mutex); }
     p.wake.notify_all();
   }
   p.Drain(0);
-  while (p.active.load(std::memory_order_acquire) != 0) Pause();
+  for (int spins = 0; p.done.load(std::memory_order_acquire) != tasks; ++spins) {
+    if (spins < Impl::kSpinsBeforeYield) {
+      Pause();
+    } else {
+      sched_yield();
+    }
+  }
 }
 
 }  // namespace hadal

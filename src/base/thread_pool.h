@@ -23,9 +23,12 @@ class ThreadPool {
   // Between calls workers spin for about 100 us (a decode step has no longer gap), then sleep.
   template <typename Body>
   void For(int64_t tasks, const Body& body) {
-    Run(tasks, [](const void* b, int64_t task, int worker) {
-      (*static_cast<const Body*>(b))(task, worker);
-    }, &body);
+    Run(
+        tasks,
+        [](const void* b, int64_t task, int worker) {
+          (*static_cast<const Body*>(b))(task, worker);
+        },
+        &body);
   }
 
  private:

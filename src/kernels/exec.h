@@ -15,8 +15,8 @@ namespace hadal {
 // kScalar is plain C++ for any machine and the slowest; every ISA gives the same bits.
 enum class Isa { kScalar, kAvx2, kAvx512 };
 
-std::string_view IsaName(Isa isa);          // "scalar", "avx2", "avx512"
-std::vector<Isa> SupportedIsas();           // what this machine can run, slowest first
+std::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx512"
+std::vector<Isa> SupportedIsas();   // what this machine can run, slowest first
 // The best supported one, or what the environment variable HADAL_ISA names; an unknown or
 // unsupported name is an error that lists the valid ones.
 Result<Isa> ChooseIsa();

@@ -8,11 +8,28 @@
 namespace hadal {
 
 enum class DType : uint8_t {
-  kF32, kF16, kBF16, kF8E4M3,
-  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0,
-  kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
-  kIQ4_NL, kIQ4_XS, kMXFP4,
-  kI8, kI16, kI32, kI64, kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kMXFP4,
+  kI8,
+  kI16,
+  kI32,
+  kI64,
+  kF64,
 };
 inline constexpr int kDTypeCount = 22;
 

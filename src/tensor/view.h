@@ -17,8 +17,8 @@ struct View1 {
   View1() = default;
   View1(T* d, int64_t n) : data(d), size(n) {}
   template <typename U>
-    requires std::is_same_v<const U, T>
-  View1(View1<U> other) : data(other.data), size(other.size) {}  // NOLINT: implicit
+  requires std::is_same_v<const U, T> View1(View1<U> other)
+      : data(other.data), size(other.size) {}  // NOLINT: implicit
 
   T& operator[](int64_t i) const {
     DCHECK(i >= 0 && i < size);
@@ -38,8 +38,7 @@ struct View2 {
   View2(T* d, int64_t r, int64_t c) : View2(d, r, c, c) {}
   View2(T* d, int64_t r, int64_t c, int64_t s) : data(d), rows(r), cols(c), stride(s) {}
   template <typename U>
-    requires std::is_same_v<const U, T>
-  View2(View2<U> o)  // NOLINT: implicit
+  requires std::is_same_v<const U, T> View2(View2<U> o)  // NOLINT: implicit
       : data(o.data), rows(o.rows), cols(o.cols), stride(o.stride) {}
 
   T* row(int64_t r) const {
