@@ -1,3 +1,11 @@
+# hadal_test(NAME TARGET [ARGS...]): a ctest test, its name prefixed by the preset (dev.base).
+function(hadal_test name target)
+  if(NOT HADAL_FUZZ)
+    add_test(NAME ${HADAL_TEST_PREFIX}${name} COMMAND ${target} ${ARGN}
+             WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  endif()
+endfunction()
+
 # hadal_module(NAME DEPS ... LIBS ... SRCS ... HDRS ... TESTS ... FUZZERS ...)
 #   DEPS  modules this one may include (the arrows)      LIBS  outside libraries, private
 #   HDRS  the headers other modules may include; each is compiled alone by the `dev` preset
@@ -13,10 +21,10 @@ function(hadal_module name)
     target_link_libraries(hadal_${name} PUBLIC hadal_${dep})
   endforeach()
   target_link_libraries(hadal_${name} PRIVATE ${M_LIBS})
-  if(M_TESTS)
+  if(M_TESTS AND GTest_FOUND)
     add_executable(${name}_test ${M_TESTS})
     target_link_libraries(${name}_test PRIVATE hadal_${name} ${M_LIBS} GTest::gtest GTest::gtest_main)
-    add_test(NAME ${name} COMMAND ${name}_test WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    hadal_test(${name} ${name}_test)
   endif()
   if(HADAL_FUZZ)
     foreach(fuzzer ${M_FUZZERS})
@@ -25,6 +33,9 @@ function(hadal_module name)
       target_compile_options(${stem} PRIVATE -fsanitize=fuzzer)
       target_link_options(${stem} PRIVATE -fsanitize=fuzzer)
       target_link_libraries(${stem} PRIVATE hadal_${name} ${M_LIBS})
+      add_dependencies(fuzzers ${stem})
+      add_test(NAME fuzz.${stem} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+               COMMAND ${PROJECT_SOURCE_DIR}/tools/fuzz.sh $<TARGET_FILE:${stem}> src/${name}/fuzz_corpus)
     endforeach()
   endif()
 endfunction()
