@@ -36,7 +36,7 @@ struct TensorInfo {
 using MetaArray = std::variant<std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>,
                                std::vector<bool>, std::vector<std::string>>;
 struct MetaValue {
-  uint32_t gguf_type = 0;  // as in the file, so that writing it again keeps the exact type
+  uint32_t gguf_type = 0;   // as in the file, so that writing it again keeps the exact type
   uint32_t array_type = 0;  // element type when gguf_type is array (9)
   std::variant<int64_t, uint64_t, double, bool, std::string, MetaArray> value;
 };

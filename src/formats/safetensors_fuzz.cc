@@ -1,0 +1,1 @@
+#include "formats/weight_file.h"
