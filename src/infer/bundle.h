@@ -17,14 +17,16 @@
 namespace hadal {
 
 struct Bundle {
-  std::string name;  // file or folder name without its extension
+  std::string name;  // file or folder name without its extension and its number in a split set
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // null when the file has none
+  std::string chat_template_error;              // why the one it has cannot be used, else empty
   std::optional<ThoughtSplitter::Tags> thought_tags;
-  SamplingParams default_sampling;  // generation_config.json where present
-  std::vector<int32_t> eos_ids;     // every id that ends a turn
-  std::string bos_token, eos_token; // texts, for templates
+  // As generation_config.json or general.sampling.* state it, SamplingParams' own where they do not.
+  SamplingParams default_sampling;
+  std::vector<int32_t> eos_ids;      // every id that ends a turn, sorted
+  std::string bos_token, eos_token;  // texts, for templates
 };
 
 struct BundleOptions {
@@ -39,7 +41,10 @@ Result<Tokenizer> LoadTokenizer(const WeightFile& file);
 Result<TokenizerSpec> TokenizerSpecFromGguf(const Metadata& metadata);
 
 // One conversation to prompt ids. messages_json: a JSON array of {role, content, ...};
-// extra_json: further template variables as an object, or empty.
+// extra_json: further template variables as an object, or empty; it may not set messages,
+// add_generation_prompt, bos_token or eos_token. A model without a template gets plain text, one
+// paragraph a message, and BOS where its tokenizer adds one:
+//   "<system content>\n\nUser: <content>\n\nAssistant: <content>\n\n" ... "Assistant:"
 Result<std::vector<int32_t>> RenderChat(const Bundle& bundle, std::string_view messages_json,
                                         bool add_generation_prompt,
                                         std::string_view extra_json = {});

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,12 +16,13 @@
 namespace hadal {
 
 enum class FinishReason { kNone, kStopId, kStopString, kLength, kContext, kCancelled, kError };
-std::string_view FinishReasonName(FinishReason reason);  // "stop", "stop", "length", ...
+// "", "stop", "stop", "length", "context", "cancelled", "error".
+std::string_view FinishReasonName(FinishReason reason);
 
 struct Request {
   std::vector<int32_t> prompt;  // at least one id
   SamplingParams sampling;
-  int64_t max_tokens = -1;      // -1: until the context is full
+  int64_t max_tokens = -1;      // -1: until the context is full; 0: the prompt alone, for scoring
   std::vector<int32_t> stop_ids;           // with the model's own eos ids, unless ignore_eos
   std::vector<std::string> stop_strings;   // needs Engine's tokenizer; the match is not shown
   bool ignore_eos = false;
@@ -31,7 +31,8 @@ struct Request {
 
 using RequestId = uint64_t;
 
-// What a step produced for one request. `tokens` is usually one id, several after speculation.
+// What a step produced for one request. `tokens` is usually one id, several after speculation; an
+// id that ended the output is the last of them.
 struct StepOutput {
   RequestId id;
   std::vector<SampledToken> tokens;
@@ -39,13 +40,15 @@ struct StepOutput {
   FinishReason finish = FinishReason::kNone;
   std::string error;           // finish == kError: which layer held NaN or Inf
   int64_t cached_tokens = 0;   // prompt tokens taken from the prefix cache
-  // When a stop string ended the output: how many trailing bytes of the decoded text are to be dropped.
+  // When a stop string ended the output: how many trailing bytes are to be dropped of the text of
+  // all its ids (StreamDecoder without special tokens).
   int64_t stop_bytes = 0;
 };
 
 struct EngineOptions {
-  int64_t context = 0;       // tokens a sequence may hold; 0: the model's
-  int64_t kv_blocks = 0;     // 0: enough for max_sequences full contexts, within memory
+  // Tokens a sequence may hold, prompt and output; 0: the model's. Never more than kv_blocks hold.
+  int64_t context = 0;
+  int64_t kv_blocks = 0;  // 0: enough for max_sequences full contexts, within free memory
   int64_t max_sequences = 16;
   int64_t prefill_chunk = 512;  // prompt tokens a step may take in, over all sequences
   KvType kv_type = KvType::kF16;
@@ -61,9 +64,11 @@ class Engine {
   ~Engine();
 
   // Errors: empty or too long prompt (states both lengths), ids outside the vocabulary, bad
-  // sampling parameters, too many stop strings.
+  // sampling parameters, empty or too many stop strings.
   Result<RequestId> Submit(Request request);
-  // One forward pass over whatever is ready; outputs of this step, empty when idle.
+  // One forward pass over whatever is ready: every sequence that decodes and up to prefill_chunk
+  // prompt tokens. Outputs of this step, empty when idle. What a request gets depends on the
+  // request alone: neither on the others nor on the options, `context` and `kv_type` apart.
   // The outputs live until the next call.
   std::span<const StepOutput> Step();
   void Cancel(RequestId id);  // its kCancelled output comes with the next Step
@@ -76,6 +81,8 @@ class Engine {
   };
   Stats stats() const;
   int64_t context() const;
+  // Aborts unless every block is owned once, free or cached, and references add up: for tests.
+  void CheckInvariants() const;
 
  private:
   struct Impl;
