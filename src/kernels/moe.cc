@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "kernels/ops.h"
+#include "kernels/ops_dispatch.h"
 
 namespace hadal {
 namespace {
@@ -158,15 +159,6 @@ Grouping GroupByExpert(View2<const int32_t> ids, int64_t experts, Workspace& mem
   return g;
 }
 
-void Combine(View2<const float> down, const int32_t* place, View1<const float> weights, float* y,
-             int64_t width) {
-  std::fill_n(y, width, 0.0f);
-  for (int64_t s = 0; s < weights.size; ++s) {
-    const float* in = down.row(place[s]);
-    for (int64_t d = 0; d < width; ++d) y[d] = std::fma(weights[s], in[d], y[d]);
-  }
-}
-
 }  // namespace
 
 void MoeExperts(const Exec& exec, View2<const float> x, View2<const int32_t> ids,
@@ -207,11 +199,15 @@ void MoeExperts(const Exec& exec, View2<const float> x, View2<const int32_t> ids
             &experts.down[static_cast<size_t>(e)], gate.Rows(begin, n), {}, down.Rows(begin, n)});
   }
   MatMulJobs(exec, {jobs, active});
+  const auto axpy = internal::Ops(exec.isa()).axpy;
   const int64_t rows_a_task = 16;
   exec.pool().For((x.rows + rows_a_task - 1) / rows_a_task, [&](int64_t task, int) {
     const int64_t end = std::min(x.rows, (task + 1) * rows_a_task);
     for (int64_t t = task * rows_a_task; t < end; ++t) {
-      Combine(down, group.place + t * ids.cols, weights[t], y.row(t), y.cols);
+      std::fill_n(y.row(t), y.cols, 0.0f);
+      for (int64_t s = 0; s < ids.cols; ++s) {
+        axpy(weights.row(t)[s], down.row(group.place[t * ids.cols + s]), y.cols, y.row(t));
+      }
     }
   });
   memory.Release(mark);

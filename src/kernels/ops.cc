@@ -1,43 +1,112 @@
 #include "kernels/ops.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/check.h"
+#include "kernels/cpu/ops_table.h"
+#include "kernels/ops_dispatch.h"
 
 namespace hadal {
+namespace {
 
-void RmsNorm(const Exec&, View2<const float> x, std::span<const float> w, float eps,
-             View2<float> y) {
-  RmsNormRef(x, w, eps, y);
+constexpr int64_t kSerialElements = 16384;  // fewer cost less than waking the threads
+constexpr int64_t kTaskElements = 8192;
+
+// Calls body(row, worker) for every row, several rows a task.
+template <typename Body>
+void ForRows(const Exec& exec, int64_t rows, int64_t cols, const Body& body) {
+  if (rows * cols < kSerialElements) {
+    for (int64_t t = 0; t < rows; ++t) body(t, 0);
+    return;
+  }
+  const int64_t rows_a_task = std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, cols));
+  exec.pool().For((rows + rows_a_task - 1) / rows_a_task, [&](int64_t task, int worker) {
+    const int64_t end = std::min(rows, (task + 1) * rows_a_task);
+    for (int64_t t = task * rows_a_task; t < end; ++t) body(t, worker);
+  });
 }
 
-void Add(const Exec&, View2<float> x, View2<const float> y) {
-  for (int64_t t = 0; t < x.rows; ++t) {
-    for (int64_t d = 0; d < x.cols; ++d) x.row(t)[d] += y.row(t)[d];
-  }
+}  // namespace
+
+namespace internal {
+
+const OpsTable& Ops(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return kOpsAvx512;
+  if (isa == Isa::kAvx2) return kOpsAvx2;
+#endif
+  static_cast<void>(isa);
+  return kOpsScalar;
+}
+
+}  // namespace internal
+
+void RmsNorm(const Exec& exec, View2<const float> x, std::span<const float> w, float eps,
+             View2<float> y) {
+  CHECK(y.rows == x.rows && y.cols == x.cols && static_cast<int64_t>(w.size()) == x.cols);
+  const auto run = internal::Ops(exec.isa()).rms_norm;
+  ForRows(exec, x.rows, x.cols,
+          [&](int64_t t, int) { run(x.row(t), w.data(), eps, x.cols, y.row(t)); });
 }
 
 void AddRmsNorm(const Exec& exec, View2<float> x, View2<const float> y, std::span<const float> w,
                 float eps, View2<float> out) {
-  Add(exec, x, y);
-  RmsNormRef(x, w, eps, out);
+  CHECK(y.rows == x.rows && y.cols == x.cols && static_cast<int64_t>(w.size()) == x.cols);
+  CHECK(out.rows == x.rows && out.cols == x.cols);
+  const auto run = internal::Ops(exec.isa()).add_rms_norm;
+  ForRows(exec, x.rows, x.cols,
+          [&](int64_t t, int) { run(x.row(t), y.row(t), w.data(), eps, x.cols, out.row(t)); });
 }
 
-void Rope(const Exec&, View2<float> x, std::span<const int32_t> positions,
-          View2<const float> cos_sin, const RopeShape& shape) {
-  RopeRef(x, positions, cos_sin, shape);
+void Add(const Exec& exec, View2<float> x, View2<const float> y) {
+  CHECK(y.rows == x.rows && y.cols == x.cols);
+  const auto run = internal::Ops(exec.isa()).add;
+  ForRows(exec, x.rows, x.cols, [&](int64_t t, int) { run(x.row(t), y.row(t), x.cols); });
 }
 
-void SwiGlu(const Exec&, View2<const float> gate, View2<const float> up, View2<float> y) {
-  SwiGluRef(gate, up, y);
+void Rope(const Exec& exec, View2<float> x, std::span<const int32_t> positions,
+          View2<const float> cos_sin, const RopeShape& s) {
+  CHECK(static_cast<int64_t>(positions.size()) == x.rows);
+  CHECK(s.dim % 2 == 0 && cos_sin.cols == s.dim);
+  CHECK(s.heads == 0 || s.offset + (s.heads - 1) * s.head_stride + s.dim <= x.cols);
+  const internal::OpsTable& table = internal::Ops(exec.isa());
+  const int64_t half = s.dim / 2;
+  ForRows(exec, x.rows, s.heads * s.dim, [&](int64_t t, int worker) {
+    const float* cos = cos_sin.row(positions[static_cast<size_t>(t)]);
+    const float* sin = cos + half;
+    auto run = table.rope_half;
+    if (s.interleaved) {
+      Workspace& memory = exec.scratch(worker);
+      memory.Reset();
+      float *cos2 = memory.Take<float>(s.dim), *sin2 = memory.Take<float>(s.dim);
+      for (int64_t i = 0; i < half; ++i) {
+        cos2[2 * i] = cos2[2 * i + 1] = cos[i];
+        sin2[2 * i] = -sin[i];
+        sin2[2 * i + 1] = sin[i];
+      }
+      cos = cos2;
+      sin = sin2;
+      run = table.rope_pairs;
+    }
+    float* head = x.row(t) + s.offset;
+    for (int64_t h = 0; h < s.heads; ++h) run(head + h * s.head_stride, cos, sin, s.dim);
+  });
 }
 
-void RowsFinite(const Exec&, View2<const float> x, std::span<uint8_t> ok) {
-  for (int64_t t = 0; t < x.rows; ++t) {
-    ok[static_cast<size_t>(t)] =
-        std::all_of(x.row(t), x.row(t) + x.cols, [](float v) { return std::isfinite(v); });
-  }
+void SwiGlu(const Exec& exec, View2<const float> gate, View2<const float> up, View2<float> y) {
+  CHECK(up.rows == gate.rows && up.cols == gate.cols);
+  CHECK(y.rows == gate.rows && y.cols == gate.cols);
+  const auto run = internal::Ops(exec.isa()).swiglu;
+  ForRows(exec, gate.rows, gate.cols,
+          [&](int64_t t, int) { run(gate.row(t), up.row(t), gate.cols, y.row(t)); });
+}
+
+void RowsFinite(const Exec& exec, View2<const float> x, std::span<uint8_t> ok) {
+  CHECK(static_cast<int64_t>(ok.size()) == x.rows);
+  const auto run = internal::Ops(exec.isa()).finite;
+  ForRows(exec, x.rows, x.cols, [&](int64_t t, int) {
+    ok[static_cast<size_t>(t)] = static_cast<uint8_t>(run(x.row(t), x.cols));
+  });
 }
 
 }  // namespace hadal
