@@ -1,0 +1,380 @@
+#include "kernels/matmul.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "base/check.h"
+#include "kernels/cpu/matmul_kernel.h"
+#include "kernels/cpu/matmul_pack.h"
+
+namespace hadal {
+namespace {
+
+using internal::kMaxDirect;
+using internal::kMaxRows;
+using internal::kTile;
+using internal::MatMulKernels;
+using internal::XBlock;
+
+// Quantised or plain x of the rows one task multiplies; half of a 512 KiB L2.
+constexpr int64_t kRowChunkBytes = 256 * 1024;
+// k of a decoded tile that stays in L1 beside the rows of x that pass over it.
+constexpr int64_t kBlockChunk = 24;   // blocks of 32
+constexpr int64_t kFloatChunk = 256;  // elements
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+const MatMulKernels& KernelsOf(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx2) return internal::Avx2MatMulKernels();
+  if (isa == Isa::kAvx512) return internal::Avx2MatMulKernels();
+#endif
+  return internal::ScalarMatMulKernels();
+}
+
+// One product and the way it is cut into tasks.
+struct Job {
+  const PackedMatrix::Impl* w;
+  View2<const float> x;
+  const int32_t* ids;  // or null
+  int64_t rows;
+  View2<float> y;
+  const float* bias;  // or null
+  const XBlock* quantised = nullptr;
+  int64_t row_chunk = 0, tile_chunk = 0, tile_tasks = 0;
+  int64_t first_task = 0, end_task = 0;
+
+  int64_t x_blocks() const { return w->cols / 32; }
+  int64_t source_row(int64_t m) const { return ids ? ids[m] : m; }
+  const float* x_row(int64_t m) const { return x.data + source_row(m) * x.stride; }
+  const XBlock* x_quantised(int64_t m) const { return quantised + source_row(m) * x_blocks(); }
+};
+
+Job MakeJob(View2<const float> x, std::span<const int32_t> ids, const PackedMatrix& w,
+            View2<float> y, std::span<const float> bias) {
+  Job job = {.w = &w.impl(),
+             .x = x,
+             .ids = ids.empty() ? nullptr : ids.data(),
+             .rows = ids.empty() ? x.rows : static_cast<int64_t>(ids.size()),
+             .y = y,
+             .bias = bias.empty() ? nullptr : bias.data()};
+  CHECK(x.cols == w.cols() && y.cols == w.rows() && y.rows == job.rows);
+  CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == w.rows());
+  return job;
+}
+
+bool SameSource(const Job& a, const Job& b) {
+  return a.x.data == b.x.data && a.x.stride == b.x.stride && a.x.rows == b.x.rows &&
+         a.x.cols == b.x.cols && a.quantised != nullptr;
+}
+
+// Quantises the rows of every source of x that a block type multiplies, each source once: sources
+// are recognised when they are those of the first or the previous such job.
+void QuantiseSources(const Exec& exec, const MatMulKernels& kernels, std::span<Job> jobs) {
+  const Job* first = nullptr;
+  const Job* previous = nullptr;
+  for (Job& job : jobs) {
+    if (job.rows == 0 || !internal::IsBlockType(job.w->type)) continue;
+    if (first != nullptr && SameSource(*first, job)) {
+      job.quantised = first->quantised;
+    } else if (previous != nullptr && SameSource(*previous, job)) {
+      job.quantised = previous->quantised;
+    } else {
+      const int64_t blocks = job.x_blocks();
+      XBlock* out = exec.shared().Take<XBlock>(job.x.rows * blocks);
+      const auto quantise = [&](int64_t row, int) {
+        kernels.quantise(job.x.row(row), blocks, out + row * blocks);
+      };
+      // A region costs more than quantising the few rows of a decode step.
+      if (job.x.rows <= 4) {
+        for (int64_t row = 0; row < job.x.rows; ++row) quantise(row, 0);
+      } else {
+        exec.pool().For(job.x.rows, quantise);
+      }
+      job.quantised = out;
+    }
+    if (first == nullptr) first = &job;
+    previous = &job;
+  }
+}
+
+// Nanoseconds a tile takes, roughly: 16 bytes of weights or 100 products each.
+int64_t TileCost(const Job& job) {
+  return job.w->tile_bytes / 16 + job.rows * job.w->cols * kTile / 100 + 1;
+}
+
+int64_t PlanTasks(const Exec& exec, std::span<Job> jobs) {
+  int64_t total = 0;
+  for (const Job& job : jobs) total += job.rows == 0 ? 0 : TileCost(job) * job.w->tiles;
+  // Eight tasks a worker balance; under half a microsecond handing out costs more than it gains.
+  const int64_t goal = std::max<int64_t>(total / (exec.threads() * 8), 500);
+  int64_t tasks = 0;
+  for (Job& job : jobs) {
+    job.first_task = tasks;
+    if (job.rows > 0) {
+      const bool block = internal::IsBlockType(job.w->type);
+      const int64_t row_bytes =
+          std::max<int64_t>(1, block ? job.x_blocks() * static_cast<int64_t>(sizeof(XBlock))
+                                     : job.w->cols * static_cast<int64_t>(sizeof(float)));
+      job.row_chunk = std::clamp<int64_t>(kRowChunkBytes / row_bytes / 24 * 24, 24, 504);
+      const int64_t row_tasks = CeilDiv(job.rows, job.row_chunk);
+      job.row_chunk = CeilDiv(CeilDiv(job.rows, row_tasks), 6) * 6;
+      const int64_t cost = std::max<int64_t>(1, TileCost(job) / row_tasks);
+      job.tile_chunk = std::clamp<int64_t>(goal / cost, 1, job.w->tiles);
+      job.tile_tasks = CeilDiv(job.w->tiles, job.tile_chunk);
+      tasks += job.tile_tasks * CeilDiv(job.rows, job.row_chunk);
+    }
+    job.end_task = tasks;
+  }
+  return tasks;
+}
+
+// The part of a product that one task computes.
+struct Part {
+  int64_t row, rows;
+  int64_t tile, tiles;
+};
+
+void WriteTile(const Job& job, int64_t row, int64_t rows, int64_t tile, const float* acc) {
+  const int64_t n = tile * kTile;
+  const int64_t count = std::min<int64_t>(kTile, job.w->rows - n);
+  for (int64_t m = 0; m < rows; ++m) {
+    float* y = job.y.row(row + m) + n;
+    if (job.bias == nullptr) {
+      std::memcpy(y, acc + m * kTile, static_cast<size_t>(count) * sizeof(float));
+    } else {
+      for (int64_t i = 0; i < count; ++i) y[i] = acc[m * kTile + i] + job.bias[n + i];
+    }
+  }
+}
+
+void RunBlocksDirect(const MatMulKernels& kernels, const Job& job, const Part& part) {
+  const internal::BlockKernels& k = kernels.block[internal::BlockIndex(job.w->type)];
+  const XBlock* x[kMaxDirect];
+  for (int64_t m = 0; m < part.rows; ++m) x[m] = job.x_quantised(part.row + m);
+  for (int64_t t = part.tile; t < part.tile + part.tiles; ++t) {
+    alignas(64) float acc[kMaxDirect * kTile] = {};
+    k.direct[part.rows](job.w->tile(t), job.x_blocks(), x, acc);
+    WriteTile(job, part.row, part.rows, t, acc);
+  }
+}
+
+void RunBlocksPanel(const MatMulKernels& kernels, const Job& job, const Part& part,
+                    Workspace& scratch) {
+  const internal::BlockFormat& format = internal::FormatOf(job.w->type);
+  const internal::BlockKernels& k = kernels.block[internal::BlockIndex(job.w->type)];
+  const int64_t group = format.is_signed ? kernels.signed_rows : kernels.block_rows;
+  const int64_t blocks = job.x_blocks();
+  const int64_t chunk =
+      CeilDiv(CeilDiv(blocks, CeilDiv(blocks, kBlockChunk)), format.super) * format.super;
+  scratch.Reset();
+  auto* panel = scratch.Take<uint8_t>(chunk * format.panel_bytes());
+  auto* acc = scratch.Take<float>(part.rows * kTile);
+  for (int64_t t = part.tile; t < part.tile + part.tiles; ++t) {
+    std::fill_n(acc, part.rows * kTile, 0.0f);
+    const uint8_t* tile = job.w->tile(t);
+    for (int64_t b = 0; b < blocks; b += chunk) {
+      const int64_t count = std::min(chunk, blocks - b);
+      k.decode(tile + b / format.super * format.super_bytes(), count, panel);
+      for (int64_t m = 0; m < part.rows; m += group) {
+        const int64_t rows = std::min(group, part.rows - m);
+        const XBlock* x[kMaxRows];
+        for (int64_t i = 0; i < rows; ++i) x[i] = job.x_quantised(part.row + m + i) + b;
+        k.panel[rows](panel, count, x, acc + m * kTile);
+      }
+    }
+    WriteTile(job, part.row, part.rows, t, acc);
+  }
+}
+
+const internal::FloatKernels& FloatKernelsOf(const MatMulKernels& kernels, DType type) {
+  return kernels.floats[static_cast<int>(type)];
+}
+
+void RunFloatsDirect(const MatMulKernels& kernels, const Job& job, const Part& part) {
+  const internal::FloatKernels& k = FloatKernelsOf(kernels, job.w->type);
+  const float* x[kMaxRows];
+  for (int64_t m = 0; m < part.rows; ++m) x[m] = job.x_row(part.row + m);
+  const int64_t end = part.tile + part.tiles;
+  int64_t t = part.tile;
+  for (; part.rows == 1 && t + 4 <= end; t += 4) {
+    internal::FloatTile tiles[4];
+    for (int i = 0; i < 4; ++i) tiles[i] = {job.w->tile(t + i), job.w->scale(t + i)};
+    alignas(64) float acc[4 * kTile] = {};
+    k.quad(tiles, job.w->cols, x[0], acc);
+    for (int i = 0; i < 4; ++i) WriteTile(job, part.row, 1, t + i, acc + i * kTile);
+  }
+  for (; t < end; ++t) {
+    alignas(64) float acc[kMaxRows * kTile] = {};
+    k.direct[part.rows]({job.w->tile(t), job.w->scale(t)}, job.w->cols, x, acc);
+    WriteTile(job, part.row, part.rows, t, acc);
+  }
+}
+
+void RunFloatsPanel(const MatMulKernels& kernels, const Job& job, const Part& part,
+                    Workspace& scratch) {
+  const internal::FloatKernels& k = FloatKernelsOf(kernels, job.w->type);
+  const internal::FloatKernels& f32 = FloatKernelsOf(kernels, DType::kF32);
+  const int64_t group = kernels.float_rows;
+  const int64_t cols = job.w->cols;
+  scratch.Reset();
+  auto* panel = scratch.Take<float>(kFloatChunk * kTile);
+  auto* acc = scratch.Take<float>(part.rows * kTile);
+  for (int64_t t = part.tile; t < part.tile + part.tiles; ++t) {
+    std::fill_n(acc, part.rows * kTile, 0.0f);
+    const internal::FloatTile tile = {job.w->tile(t), job.w->scale(t)};
+    for (int64_t c = 0; c < cols; c += kFloatChunk) {
+      const int64_t count = std::min(kFloatChunk, cols - c);
+      internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(panel), nullptr};
+      if (job.w->type == DType::kF32) {
+        wide.data = tile.data + c * kTile * static_cast<int64_t>(sizeof(float));
+      } else {
+        k.widen(tile, c, count, panel);
+      }
+      for (int64_t m = 0; m < part.rows; m += group) {
+        const int64_t rows = std::min(group, part.rows - m);
+        const float* x[kMaxRows];
+        for (int64_t i = 0; i < rows; ++i) x[i] = job.x_row(part.row + m + i) + c;
+        f32.direct[rows](wide, count, x, acc + m * kTile);
+      }
+    }
+    WriteTile(job, part.row, part.rows, t, acc);
+  }
+}
+
+void RunTask(const MatMulKernels& kernels, const Job& job, int64_t task, Workspace& scratch) {
+  const int64_t row = task / job.tile_tasks * job.row_chunk;
+  const int64_t tile = task % job.tile_tasks * job.tile_chunk;
+  const Part part = {.row = row,
+                     .rows = std::min(job.row_chunk, job.rows - row),
+                     .tile = tile,
+                     .tiles = std::min(job.tile_chunk, job.w->tiles - tile)};
+  if (internal::IsBlockType(job.w->type)) {
+    if (part.rows <= kernels.direct_rows) return RunBlocksDirect(kernels, job, part);
+    return RunBlocksPanel(kernels, job, part, scratch);
+  }
+  if (part.rows <= kernels.float_rows) return RunFloatsDirect(kernels, job, part);
+  return RunFloatsPanel(kernels, job, part, scratch);
+}
+
+void RunJobs(const Exec& exec, std::span<Job> jobs) {
+  const MatMulKernels& kernels = KernelsOf(exec.isa());
+  QuantiseSources(exec, kernels, jobs);
+  const int64_t tasks = PlanTasks(exec, jobs);
+  exec.pool().For(tasks, [&](int64_t task, int worker) {
+    const auto job = std::upper_bound(jobs.begin(), jobs.end(), task,
+                                      [](int64_t t, const Job& j) { return t < j.end_task; });
+    RunTask(kernels, *job, task - job->first_task, exec.scratch(worker));
+  });
+}
+
+std::string BadWeights(DType type, int64_t row) {
+  return "row " + std::to_string(row) + " of " + std::string(Info(type).name) +
+         " weights holds NaN or Inf; the file may be damaged";
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix() : impl_(std::make_unique<Impl>()) {}
+PackedMatrix::PackedMatrix(PackedMatrix&&) noexcept = default;
+PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
+PackedMatrix::~PackedMatrix() = default;
+
+Result<PackedMatrix> PackedMatrix::Pack(const Exec& exec, DType type, const void* data,
+                                        int64_t rows, int64_t cols, const float* fp8_scale) {
+  const std::string name(Info(type).name);
+  if (!internal::IsBlockType(type) && !internal::IsFloatType(type)) {
+    return Error{Code::kUnsupported, name + " is no type of weights to multiply with"};
+  }
+  if (rows < 0 || cols < 0 || cols % Info(type).block != 0) {
+    return Error{Code::kInvalid, name + " weights of " + std::to_string(rows) + " x " +
+                                     std::to_string(cols) + ": columns must be a multiple of " +
+                                     std::to_string(Info(type).block)};
+  }
+  if (type == DType::kF8E4M3 && fp8_scale == nullptr) {
+    return Error{Code::kInvalid, "F8_E4M3 weights need their block scales (weight_scale_inv)"};
+  }
+  PackedMatrix matrix;
+  Impl& impl = *matrix.impl_;
+  impl.type = type;
+  impl.rows = rows;
+  impl.cols = cols;
+  impl.tiles = CeilDiv(rows, kTile);
+  impl.tile_bytes = internal::TileBytes(type, cols);
+  if (type == DType::kF8E4M3) {
+    impl.scale_cols = CeilDiv(cols, internal::kFp8Run);
+    const int64_t count = CeilDiv(rows, internal::kFp8Run) * impl.scale_cols;
+    impl.scale_data = Buffer(static_cast<size_t>(count) * sizeof(float));
+    std::copy_n(fp8_scale, count, impl.scale_data.as<float>());
+  }
+  impl.tile_data = Buffer(static_cast<size_t>(impl.tiles * impl.tile_bytes));
+  constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> bad_row{kNone};
+  exec.pool().For(impl.tiles, [&](int64_t t, int) {
+    const int64_t row = t * kTile;
+    const int count = static_cast<int>(std::min<int64_t>(kTile, rows - row));
+    const int64_t bad = internal::PackTile(impl, static_cast<const uint8_t*>(data), row, count,
+                                           impl.tile_data.as<uint8_t>() + t * impl.tile_bytes);
+    if (bad < 0) return;
+    int64_t seen = bad_row.load();
+    while (bad < seen && !bad_row.compare_exchange_weak(seen, bad)) {
+    }
+  });
+  if (bad_row.load() != kNone) return Error{Code::kNumeric, BadWeights(type, bad_row.load())};
+  return matrix;
+}
+
+int64_t PackedMatrix::PackedBytes(DType type, int64_t rows, int64_t cols) {
+  int64_t bytes = CeilDiv(rows, kTile) * internal::TileBytes(type, cols);
+  if (type == DType::kF8E4M3) {
+    bytes += CeilDiv(rows, internal::kFp8Run) * CeilDiv(cols, internal::kFp8Run) *
+             static_cast<int64_t>(sizeof(float));
+  }
+  return bytes;
+}
+
+int64_t PackedMatrix::rows() const { return impl_->rows; }
+int64_t PackedMatrix::cols() const { return impl_->cols; }
+DType PackedMatrix::type() const { return impl_->type; }
+int64_t PackedMatrix::bytes() const {
+  return static_cast<int64_t>(impl_->tile_data.bytes() + impl_->scale_data.bytes());
+}
+
+void PackedMatrix::Row(int64_t r, float* out) const {
+  CHECK(r >= 0 && r < impl_->rows);
+  internal::UnpackRow(*impl_, r, out);
+}
+
+void MatMul(const Exec& exec, View2<const float> x, const PackedMatrix& w, View2<float> y,
+            std::span<const float> bias) {
+  const Workspace::Position mark = exec.shared().Mark();
+  Job job = MakeJob(x, {}, w, y, bias);
+  RunJobs(exec, {&job, 1});
+  exec.shared().Release(mark);
+}
+
+void MatMulGroup(const Exec& exec, View2<const float> x, std::span<const MatMulPart> parts) {
+  const Workspace::Position mark = exec.shared().Mark();
+  Job* jobs = exec.shared().Take<Job>(static_cast<int64_t>(parts.size()));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    jobs[i] = MakeJob(x, {}, *parts[i].w, parts[i].y, parts[i].bias);
+  }
+  RunJobs(exec, {jobs, parts.size()});
+  exec.shared().Release(mark);
+}
+
+void MatMulJobs(const Exec& exec, std::span<const MatMulJob> jobs_in) {
+  const Workspace::Position mark = exec.shared().Mark();
+  Job* jobs = exec.shared().Take<Job>(static_cast<int64_t>(jobs_in.size()));
+  for (size_t i = 0; i < jobs_in.size(); ++i) {
+    const MatMulJob& in = jobs_in[i];
+    jobs[i] = MakeJob(in.x, in.row_ids, *in.w, in.y, {});
+  }
+  RunJobs(exec, {jobs, jobs_in.size()});
+  exec.shared().Release(mark);
+}
+
+}  // namespace hadal
