@@ -14,12 +14,13 @@ namespace hadal {
 // Bit-equal to the format's definition. Every type with IsFloatLike(type).
 void Dequantize(DType type, const void* in, float* out, int64_t n);
 
-// True for the types Quantize writes: F32 F16 BF16 Q8_0 Q4_0 Q4_K Q6_K (Q5_0, Q5_K too where a row
-// is not a multiple of 256 or a mix asks for it).
+// True for the types Quantize writes: F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K.
 bool CanQuantize(DType type);
 
-// Stores n values as `type` at `out`. `importance` (empty or n weights >= 0) biases the search for
-// scales of the K types. Round to nearest even for the float types.
+// Stores n values as `type` at `out`, n a multiple of the type's block. The float types round to
+// nearest even; Q8_0 is bit-equal to llama.cpp's; the others search their scales for the least
+// squared error, weighted by magnitude and by `importance` (empty or n weights >= 0). A value that
+// is not finite spoils its own block and no other; scales beyond f16 saturate.
 void Quantize(DType type, const float* in, void* out, int64_t n,
               std::span<const float> importance = {});
 

@@ -80,6 +80,10 @@ void ErrorWeights(const float* x, const float* importance, int n, float* w) {
   }
 }
 
+// A row of candidates is tried by rounding at each; then the best is rounded at its own optimum a
+// few times more, which converges.
+constexpr int kPolish = 3;
+
 // x ~ scale * q with q in [-limit, limit - 1].
 float FitSymmetric(const float* x, const float* w, int n, int limit) {
   constexpr int kSteps = 9;
@@ -87,9 +91,7 @@ float FitSymmetric(const float* x, const float* w, int n, int limit) {
   if (peak == 0.0f) return 0.0f;
   const float low = static_cast<float>(-limit), high = static_cast<float>(limit - 1);
   float best_scale = peak / low, best_gain = -1.0f;
-  for (int step = -kSteps; step <= kSteps; ++step) {
-    // The peak lands on -limit, a little short of it, or a little beyond and is clipped.
-    const float inverse = (low + 0.1f * static_cast<float>(step)) / peak;
+  const auto try_inverse = [&](float inverse) {
     float xq_lane[kLanes] = {}, qq_lane[kLanes] = {};
     for (int i = 0; i < n; i += kLanes) {
       for (int l = 0; l < kLanes; ++l) {
@@ -102,10 +104,16 @@ float FitSymmetric(const float* x, const float* w, int n, int limit) {
     const float xq = Total(xq_lane), qq = Total(qq_lane);
     // The error left is sum(w x^2) - xq^2 / qq.
     const float gain = xq * (xq / qq);
-    if (qq > 0.0f && gain > best_gain) {
-      best_gain = gain;
-      best_scale = xq / qq;
-    }
+    if (!(qq > 0.0f && gain > best_gain)) return false;
+    best_gain = gain;
+    best_scale = xq / qq;
+    return true;
+  };
+  for (int step = -kSteps; step <= kSteps; ++step) {
+    // The peak lands on -limit, a little short of it, or a little beyond and is clipped.
+    try_inverse((low + 0.1f * static_cast<float>(step)) / peak);
+  }
+  for (int i = 0; i < kPolish && try_inverse(Reciprocal(best_scale)); ++i) {
   }
   return best_scale;
 }
@@ -151,12 +159,11 @@ Affine FitAffine(const float* x, const float* w, int n, int levels, bool negativ
   }
   sums.w = Total(w_lane);
   sums.x = Total(x_lane);
-  for (int step = 0; step < kSteps; ++step) {
-    const float inverse = (top - 1.0f + 0.2f * static_cast<float>(step)) / width;
+  const auto try_grid = [&](float inverse, float offset) {
     float q_lane[kLanes] = {}, qq_lane[kLanes] = {}, xq_lane[kLanes] = {};
     for (int i = 0; i < n; i += kLanes) {
       for (int l = 0; l < kLanes; ++l) {
-        const float q = Nearest((x[i + l] - range.low) * inverse, 0.0f, top);
+        const float q = Nearest((x[i + l] - offset) * inverse, 0.0f, top);
         const float wq = w[i + l] * q;
         q_lane[l] += wq;
         qq_lane[l] += wq * q;
@@ -168,10 +175,15 @@ Affine FitAffine(const float* x, const float* w, int n, int levels, bool negativ
     sums.xq = Total(xq_lane);
     float gain;
     const Affine fit = sums.Solve(negative_offset, &gain);
-    if (gain > best_gain && fit.scale > 0.0f) {
-      best_gain = gain;
-      best = fit;
-    }
+    if (!(gain > best_gain && fit.scale > 0.0f)) return false;
+    best_gain = gain;
+    best = fit;
+    return true;
+  };
+  for (int step = 0; step < kSteps; ++step) {
+    try_grid((top - 1.0f + 0.2f * static_cast<float>(step)) / width, range.low);
+  }
+  for (int i = 0; i < kPolish && try_grid(Reciprocal(best.scale), best.offset); ++i) {
   }
   return best;
 }
@@ -201,21 +213,12 @@ uint32_t FifthBits(const uint8_t* q) {
   return bits;
 }
 
-// The weights of a block of 32: plain squared error unless an importance is given.
-const float* BlockWeights(const float* x, const float* importance, float* w) {
-  if (importance == nullptr) {
-    std::fill_n(w, kBlock, 1.0f);
-  } else {
-    ErrorWeights(x, importance, kBlock, w);
-  }
-  return w;
-}
-
 // Fills q with x / d + limit, d the stored scale, and stores d.
 void EncodeSymmetric(const float* x, const float* importance, int limit, uint8_t* d_bytes,
                      uint8_t* q) {
   float w[kBlock];
-  const uint16_t bits = ScaleBits(FitSymmetric(x, BlockWeights(x, importance, w), kBlock, limit));
+  ErrorWeights(x, importance, kBlock, w);
+  const uint16_t bits = ScaleBits(FitSymmetric(x, w, kBlock, limit));
   StoreU16(d_bytes, bits);
   const float inverse = Reciprocal(F16ToF32(bits));
   for (int j = 0; j < kBlock; ++j) {
@@ -226,7 +229,8 @@ void EncodeSymmetric(const float* x, const float* importance, int limit, uint8_t
 void EncodeAffine(const float* x, const float* importance, int levels, uint8_t* d_bytes,
                   uint8_t* m_bytes, uint8_t* q) {
   float w[kBlock];
-  const Affine fit = FitAffine(x, BlockWeights(x, importance, w), kBlock, levels, false);
+  ErrorWeights(x, importance, kBlock, w);
+  const Affine fit = FitAffine(x, w, kBlock, levels, false);
   const uint16_t d = ScaleBits(fit.scale), m = ScaleBits(fit.offset);
   StoreU16(d_bytes, d);
   StoreU16(m_bytes, m);
