@@ -20,11 +20,11 @@ struct RopeScaling {
   enum class Kind { kNone, kLinear, kLlama3, kYarn } kind = Kind::kNone;
   double factor = 1;
   int64_t original_context = 0;
-  double beta_fast = 32, beta_slow = 1;      // YaRN
-  double mscale = 1, mscale_all_dim = 0;     // YaRN, deepseek
-  std::optional<double> attention_factor;    // YaRN, others
+  double beta_fast = 32, beta_slow = 1;              // YaRN
+  double mscale = 1, mscale_all_dim = 0;             // YaRN, deepseek
+  std::optional<double> attention_factor;            // YaRN, others
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
-  std::vector<float> frequency_factors;      // GGUF rope_freqs: divides the frequencies
+  std::vector<float> frequency_factors;              // GGUF rope_freqs: divides the frequencies
 };
 
 struct ModelConfig {
@@ -47,7 +47,7 @@ struct ModelConfig {
   GateShape gate;
   bool gate_bias = false;  // e_score_correction_bias
   int64_t expert_ffn = 0, shared_experts = 0;
-  int64_t dense_layers = 0, moe_every = 1;  // layers [0, dense_layers) are dense
+  int64_t dense_layers = 0, moe_every = 1;  // from dense_layers on, multiples of moe_every are MoE
 
   int64_t mtp_layers = 0;
   std::string stored_type;  // "bfloat16", "fp8", ... as the file states, for inspect
@@ -56,7 +56,7 @@ struct ModelConfig {
 
   bool mla() const { return latent > 0; }
   bool moe(int64_t layer) const {
-    return gate.experts > 0 && layer >= dense_layers && (layer - dense_layers) % moe_every == 0;
+    return gate.experts > 0 && layer >= dense_layers && layer % moe_every == 0;
   }
   int64_t q_head_dim() const { return mla() ? nope_dim + rope_dim : head_dim; }
   float attention_scale() const;  // 1/sqrt(d), YaRN's mscale^2 included where the arch does so
@@ -72,14 +72,15 @@ struct ModelConfig {
 
 // Exact arithmetic from the config alone (deepseek-facts §1.1, §1.2).
 struct ModelCounts {
-  int64_t total_parameters = 0;       // without routing biases and MTP
-  int64_t active_parameters = 0;      // per token, embedding and head included
+  int64_t total_parameters = 0;   // without routing biases and MTP
+  int64_t active_parameters = 0;  // per token, embedding and head included
   int64_t active_without_embedding = 0;
   int64_t routing_biases = 0, mtp_parameters = 0;
   int64_t attention_per_layer = 0, expert = 0, dense_ffn_layer = 0, moe_layer = 0, embedding = 0;
   int64_t kv_elements_per_token = 0;  // all layers
   int64_t flops_per_token = 0;        // 2 * active_without_embedding, attention scores apart
-  int64_t attention_flops_per_token_per_position = 0;  // further FLOPs for each cached position
+  int64_t attention_flops_per_token_per_position =
+      0;  // decode (MLA absorbed): more per cached token
 };
 ModelCounts Count(const ModelConfig& config);
 
@@ -89,7 +90,7 @@ struct ParamSpec {
   std::string name;       // model.layers.0.self_attn.q_proj.weight
   std::string gguf_name;  // blk.0.attn_q.weight; experts are stacked in GGUF, see `expert`
   std::vector<int64_t> shape;
-  int64_t expert = -1;    // index within the stacked GGUF tensor, -1 when not an expert
+  int64_t expert = -1;  // index within the stacked GGUF tensor, -1 when not an expert
 };
 std::vector<ParamSpec> ListParams(const ModelConfig& config);
 

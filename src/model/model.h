@@ -47,8 +47,9 @@ struct SeqInput {
 };
 
 struct ForwardResult {
-  View2<float> logits;            // [sum of logits over seqs, vocab], in seq order; lives until the next Forward
-  View2<float> hidden;            // [same rows, width]: last hidden state before the final norm
+  View2<float>
+      logits;  // [sum of logits over seqs, vocab], in seq order; lives until the next Forward
+  View2<float> hidden;  // [same rows, width]: last hidden state before the final norm
   std::span<const int32_t> bad_layer;  // per row: first layer whose output held NaN or Inf, -1 none
 };
 
@@ -86,8 +87,8 @@ class Model {
   ForwardResult Forward(std::span<const SeqInput> seqs, const KvCache& cache,
                         RoutingTrace* trace = nullptr);
 
-  // The MTP layer (deepseek_v3): logits for position p+2 from the hidden state at p and the token at
-  // p+1. Keys go to cache layer config.layers. Only when config().mtp_layers > 0.
+  // The MTP layer (deepseek_v3): logits for position p+2 from the hidden state at p and the token
+  // at p+1. Keys go to cache layer config.layers. Only when config().mtp_layers > 0.
   ForwardResult ForwardMtp(std::span<const SeqInput> seqs, View2<const float> hidden,
                            const KvCache& cache);
 
