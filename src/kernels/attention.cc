@@ -67,7 +67,6 @@ class TileRun {
     weight_stride_ = CeilDiv(tile.keys(), kKvBlock) * kKvBlock;
     acc_stride_ = p_.value_vecs() * 16;
     weight_ = memory.Take<float>(std::max(kScratchFloats, rows * weight_stride_));
-    q_ = memory.Take<float>(rows * p_.k_dim);
     acc_ = memory.Take<float>(rows * acc_stride_);
     sum_ = memory.Take<float>(rows);
     key_blocks_ = std::max<int64_t>(1, kKeyBytes / (p_.k_dim * kKvBlock * 4));
@@ -76,7 +75,6 @@ class TileRun {
   }
 
   void Run() {
-    PackQueries();
     if (t_.size() <= kTileRows && !p_.key_rows) {
       DirectScores();
     } else {
@@ -109,30 +107,30 @@ class TileRun {
   const std::byte* Values() const { return Keys() + p_.value_offset * KvTypeBytes(p_.store.type); }
   bool f16() const { return p_.store.type == KvType::kF16; }
 
-  void PackQueries() {
-    for (int64_t g = 0; g < groups_; ++g) {
-      const int64_t begin = GroupBegin(g), n = GroupBegin(g + 1) - begin;
-      for (int64_t r = 0; r < n; ++r) {
-        const int64_t i = begin + r;
-        const float* from = p_.q.row(t_.seq->first_row + t_.first_row + i / t_.heads) +
-                            (t_.first_head + i % t_.heads) * p_.k_dim;
-        float* to = q_ + begin * p_.k_dim + r;
-        for (int64_t d = 0; d < p_.k_dim; ++d) to[d * n] = from[d];
-      }
-    }
+  const float* Query(int64_t i) const {
+    return p_.q.row(t_.seq->first_row + t_.first_row + i / t_.heads) +
+           (t_.first_head + i % t_.heads) * p_.k_dim;
+  }
+
+  // Scores of rows [begin, end) against `blocks` blocks of `keys`, the first at block `first`.
+  void Scores(int64_t begin, int64_t end, const internal::BlockList& keys, int64_t first,
+              int64_t blocks) {
+    internal::ScoreArgs args = {.q = {},
+                                .rows = end - begin,
+                                .k_dim = p_.k_dim,
+                                .keys = keys,
+                                .blocks = blocks,
+                                .scale = p_.scale,
+                                .out = weight_ + begin * weight_stride_ + first * kKvBlock,
+                                .out_stride = weight_stride_};
+    for (int64_t i = begin; i < end; ++i) args.q[i - begin] = Query(i);
+    (keys.table != nullptr && f16() ? p_.table.scores_f16 : p_.table.scores_f32)(args);
   }
 
   // Few rows: the cache is read once and widened in registers.
   void DirectScores() {
-    const internal::ScoreArgs args = {.q = q_,
-                                      .rows = t_.size(),
-                                      .k_dim = p_.k_dim,
-                                      .keys = {Keys(), t_.seq->blocks, p_.store.block_bytes},
-                                      .blocks = CeilDiv(t_.keys(), kKvBlock),
-                                      .scale = p_.scale,
-                                      .out = weight_,
-                                      .out_stride = weight_stride_};
-    (f16() ? p_.table.scores_f16 : p_.table.scores_f32)(args);
+    Scores(0, t_.size(), {Keys(), t_.seq->blocks, p_.store.block_bytes}, 0,
+           CeilDiv(t_.keys(), kKvBlock));
   }
 
   // Many rows: a few blocks at a time are widened once for all of them.
@@ -145,15 +143,9 @@ class TileRun {
         const int64_t begin = GroupBegin(g), end = GroupBegin(g + 1);
         const int64_t seen = CeilDiv(t_.Limit(end - 1), kKvBlock) - b;
         if (seen <= 0) continue;
-        p_.table.scores_f32({.q = q_ + begin * p_.k_dim,
-                             .rows = end - begin,
-                             .k_dim = p_.k_dim,
-                             .keys = {reinterpret_cast<const std::byte*>(packed_), nullptr,
-                                      p_.k_dim * kKvBlock * 4},
-                             .blocks = std::min(n, seen),
-                             .scale = p_.scale,
-                             .out = weight_ + begin * weight_stride_ + b * kKvBlock,
-                             .out_stride = weight_stride_});
+        Scores(begin, end,
+               {reinterpret_cast<const std::byte*>(packed_), nullptr, p_.k_dim * kKvBlock * 4}, b,
+               std::min(n, seen));
       }
     }
   }
@@ -202,14 +194,19 @@ class TileRun {
     }
   }
 
+  // A few blocks at a time: a pass over the keys serves only some columns, and the next one
+  // should find them in the cache.
   void DirectValues() {
-    AddValues({.weight = weight_,
-               .values = {Values(), t_.seq->blocks, p_.store.block_bytes},
-               .key_stride = p_.row,
-               .vec_stride = 16,
-               .vecs = p_.value_vecs(),
-               .acc = acc_},
-              0, t_.size(), 0, t_.keys());
+    const int64_t step = kKvBlock * std::max<int64_t>(1, kKeyBytes / (kKvBlock * p_.row * 4));
+    for (int64_t key = 0; key < t_.keys(); key += step) {
+      AddValues({.weight = weight_ + key,
+                 .values = {Values(), t_.seq->blocks + key / kKvBlock, p_.store.block_bytes},
+                 .key_stride = p_.row,
+                 .vec_stride = 16,
+                 .vecs = p_.value_vecs(),
+                 .acc = acc_},
+                0, t_.size(), key, std::min(key + step, t_.keys()));
+    }
   }
 
   void PackedValues() {
@@ -245,7 +242,7 @@ class TileRun {
   const Problem& p_;
   const Tile& t_;
   int64_t groups_, weight_stride_, acc_stride_, key_blocks_;
-  float *weight_, *q_, *acc_, *sum_, *packed_;
+  float *weight_, *acc_, *sum_, *packed_;
 };
 
 // How a span is cut: positions a tile, and parts that the heads of a kv head are split into.

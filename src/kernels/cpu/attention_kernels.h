@@ -12,11 +12,11 @@ struct AttentionKernels {
   using F = typename L::F;
   using Math = LanesMath<L>;
 
-  // How many vectors go with `rows` rows so that the accumulators fill the registers: a power of
-  // two, at most 8.
+  // How many vectors go with `rows` rows so that accumulators and vectors fill the registers: a
+  // power of two, at most 8. One more would spill an accumulator and double the time.
   static constexpr int Vectors(int rows) {
     int n = 1;
-    while (n < 8 && 2 * n * rows <= L::kTile) n *= 2;
+    while (n < 8 && 2 * n * (rows + 1) <= L::kRegisters) n *= 2;
     return n;
   }
 
@@ -30,14 +30,16 @@ struct AttentionKernels {
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) acc[r][b] = L::Zero();
     }
-    const float* q = a.q;
-    for (int64_t d = 0; d < a.k_dim; ++d, q += kRows) {
+    const float* q[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) q[r] = a.q[r];
+    for (int64_t d = 0; d < a.k_dim; ++d) {
       F k[kBlocks];
 #pragma GCC unroll 8
       for (int b = 0; b < kBlocks; ++b) k[b] = L::Load(key[b] + d * 16);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const F qr = L::Set(q[r]);
+        const F qr = L::Set(q[r][d]);
 #pragma GCC unroll 8
         for (int b = 0; b < kBlocks; ++b) acc[r][b] = L::Fma(qr, k[b], acc[r][b]);
       }
@@ -130,7 +132,7 @@ struct AttentionKernels {
     const F shift = L::Set(m);
     F sum = L::Zero();
     for (int64_t j = 0; j < padded; j += 16) {
-      const F w = Math::Exp(L::Sub(L::Load(score + j), shift));
+      const F w = Math::ExpNotPositive(L::Sub(L::Load(score + j), shift));
       L::Store(score + j, w);
       sum = L::Add(sum, w);
     }

@@ -16,10 +16,12 @@ struct BlockList {
   }
 };
 
-// out[r][16 b + lane] = scale * (fma chain over d of q[d][r] * key_block[b][d][lane]).
+inline constexpr int64_t kTileRows = 6;
+
+// out[r][16 b + lane] = scale * (fma chain over d of q[r][d] * key_block[b][d][lane]).
 struct ScoreArgs {
-  const float* q;  // [k_dim][rows]
-  int64_t rows;    // 1..kTileRows
+  const float* q[kTileRows];
+  int64_t rows;  // 1..kTileRows
   int64_t k_dim;
   BlockList keys;  // a block: [k_dim][16]
   int64_t blocks;
@@ -42,8 +44,6 @@ struct ValueArgs {
   float* acc;
   int64_t acc_stride = 0;
 };
-
-inline constexpr int64_t kTileRows = 6;
 
 struct AttentionTable {
   int64_t value_vecs;  // column vectors that one pass over the keys serves for a full tile

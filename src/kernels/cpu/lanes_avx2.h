@@ -5,8 +5,9 @@ namespace hadal::internal {
 namespace {
 
 struct LanesAvx2 {
-  // Accumulators a micro-kernel may hold: 6 of the 8 register pairs.
-  static constexpr int kTile = 6;
+  // Vectors that the accumulators and one operand of a micro-kernel may fill: 7 of 8 register
+  // pairs.
+  static constexpr int kRegisters = 7;
   struct F {
     __m256 a, b;
   };
@@ -66,6 +67,8 @@ struct LanesAvx2 {
     Powers(x.a, &first->a, &second->a);
     Powers(x.b, &first->b, &second->b);
   }
+  // 2^(n+1) for the same n, -127 <= n < 127.
+  HADAL_LANES F PowerOfTwo(F x) { return {Power(x.a), Power(x.b)}; }
 
 #undef HADAL_LANES
 
@@ -93,6 +96,10 @@ struct LanesAvx2 {
     const __m256 sign = _mm256_and_ps(v, _mm256_set1_ps(-0.0f));
     const __m256 quiet = _mm256_or_ps(sign, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000)));
     return _mm256_cvtps_ph(_mm256_blendv_ps(v, quiet, nan), _MM_FROUND_TO_NEAREST_INT);
+  }
+  static inline __attribute__((always_inline)) __m256 Power(__m256 x) {
+    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(x), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(0x40000000)));
   }
   static inline __attribute__((always_inline)) void Powers(__m256 x, __m256* first,
                                                            __m256* second) {

@@ -5,8 +5,8 @@ namespace hadal::internal {
 namespace {
 
 struct LanesAvx512 {
-  // Accumulators a micro-kernel may hold: 24 of the 32 registers.
-  static constexpr int kTile = 24;
+  // Vectors that the accumulators and one operand of a micro-kernel may fill: 31 of 32 registers.
+  static constexpr int kRegisters = 31;
   using F = __m512;
 
 #define HADAL_LANES static inline __attribute__((always_inline))
@@ -75,6 +75,11 @@ struct LanesAvx512 {
     *first = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(half, bias), 23));
     *second = _mm512_castsi512_ps(
         _mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, half), bias), 23));
+  }
+  // 2^(n+1) for the same n, -127 <= n < 127.
+  HADAL_LANES F PowerOfTwo(F x) {
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(x), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_set1_epi32(0x40000000)));
   }
 
 #undef HADAL_LANES

@@ -14,7 +14,7 @@ struct LanesMath {
 
   // ExpRef in every lane.
   HADAL_INLINE F Exp(F x) {
-    const F limited = L::Min(L::Set(kExpLimit), L::Max(L::Set(-kExpLimit), x));
+    const F limited = L::Min(L::Set(kExpLimit), x);
     const F shifted = L::Fma(limited, L::Set(kLog2E), L::Set(kRoundShift));
     const F n = L::Sub(shifted, L::Set(kRoundShift));
     const F r = L::Fma(n, L::Set(-kLn2Low), L::Fma(n, L::Set(-kLn2High), limited));
@@ -27,6 +27,21 @@ struct LanesMath {
     F first, second;
     L::PowersOfTwo(shifted, &first, &second);
     return L::ZeroBelow(x, L::Set(-kExpLimit), L::Mul(L::Mul(p, first), second));
+  }
+
+  // The same bits for x <= 0 and NaN, cheaper: half the polynomial (halving commutes with rounding)
+  // times 2^(n+1), which is a normal number for every n down to -127.
+  HADAL_INLINE F ExpNotPositive(F x) {
+    const F shifted = L::Fma(x, L::Set(kLog2E), L::Set(kRoundShift));
+    const F n = L::Sub(shifted, L::Set(kRoundShift));
+    const F r = L::Fma(n, L::Set(-kLn2Low), L::Fma(n, L::Set(-kLn2High), x));
+    F p = L::Fma(L::Set(0.5f * kExp6), r, L::Set(0.5f * kExp5));
+    p = L::Fma(p, r, L::Set(0.5f * kExp4));
+    p = L::Fma(p, r, L::Set(0.5f * kExp3));
+    p = L::Fma(p, r, L::Set(0.5f * kExp2));
+    p = L::Fma(p, r, L::Set(0.5f));
+    p = L::Fma(p, r, L::Set(0.5f));
+    return L::ZeroBelow(x, L::Set(-kExpLimit), L::Mul(p, L::PowerOfTwo(shifted)));
   }
 
   // Lanes combined pairwise 8, 4, 2, 1.

@@ -11,7 +11,7 @@ namespace hadal::internal {
 namespace {
 
 struct LanesScalar {
-  static constexpr int kTile = 6;
+  static constexpr int kRegisters = 7;
   struct F {
     float v[16];
   };
@@ -93,6 +93,14 @@ struct LanesScalar {
       first->v[i] = std::bit_cast<float>((half + 127) << 23);
       second->v[i] = std::bit_cast<float>((n - half + 127) << 23);
     }
+  }
+  // 2^(n+1) for the same n, -127 <= n < 127.
+  static F PowerOfTwo(const F& x) {
+    F r;
+    for (int i = 0; i < 16; ++i) {
+      r.v[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(x.v[i]) << 23) + 0x40000000u);
+    }
+    return r;
   }
 };
 
