@@ -53,7 +53,8 @@ struct EngineOptions {
   int64_t prefill_chunk = 512;  // prompt tokens a step may take in, over all sequences
   KvType kv_type = KvType::kF16;
   bool prefix_cache = true;
-  enum class Speculation { kOff, kAuto } speculation = Speculation::kAuto;
+  // kAuto drafts where it was measured to pay; kAlways wherever there is a guess, whatever it costs.
+  enum class Speculation { kOff, kAuto, kAlways } speculation = Speculation::kAuto;
 };
 
 class Engine {

@@ -84,6 +84,7 @@ struct Engine::Impl {
   void PlanBatch();
   bool PlanDecode(Sequence& seq, int64_t decoding);
   int64_t PlanPrompt(Sequence& seq, int64_t budget, int64_t row_budget);
+  int64_t DraftLength(int64_t decoding, DraftSource source) const;
   void Draft(Sequence& seq, int64_t decoding);
   bool LedByAnother(const Sequence& seq) const;
   void TakeCached(Sequence& seq);

@@ -128,19 +128,23 @@ void Engine::Impl::Admit() {
   }
 }
 
+int64_t Engine::Impl::DraftLength(int64_t decoding, DraftSource source) const {
+  if (options.speculation == EngineOptions::Speculation::kAlways) return kMaxDraft;
+  return policy.DraftLength(decoding, source);
+}
+
 void Engine::Impl::Draft(Sequence& seq, int64_t decoding) {
   if (options.speculation == EngineOptions::Speculation::kOff) return;
-  if (decoding > kMaxSpeculativeBatch) return;
   const int64_t most = std::min(seq.most_tokens - seq.generated() - 1, kMaxDraft);
   if (most <= 0) return;
   int32_t guess[kMaxDraft];
   DraftSource source = DraftSource::kMtp;
   int64_t found = seq.lookup.Draft(seq.tokens, std::span(guess, static_cast<size_t>(most)), &source);
-  if (found > 0) found = std::min(found, policy.DraftLength(decoding, source));
+  if (found > 0) found = std::min(found, DraftLength(decoding, source));
   if (found == 0 && seq.mtp_draft >= 0) {
     source = DraftSource::kMtp;
     guess[0] = seq.mtp_draft;
-    found = std::min<int64_t>(1, policy.DraftLength(decoding, source));
+    found = std::min<int64_t>(1, DraftLength(decoding, source));
   }
   // A guess is worth no one else's place.
   while (found > 0 && !GrowTo(seq, seq.known() + found)) --found;
