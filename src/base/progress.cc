@@ -56,7 +56,7 @@ std::string ProgressLine(const std::string& label, int64_t done, int64_t total, 
   if (unit == Progress::Unit::kBytes && rate > 0) right += "  " + HumanBytes(rate) + "/s";
   if (total > 0 && rate > 0) right += "  " + TimeLeft(static_cast<double>(total - done) / rate);
   std::string line = label + "  ";
-  const int bar = std::min(40, width - 1 - static_cast<int>(line.size() + right.size() + 8));
+  const int bar = std::min(40, width - 1 - static_cast<int>(line.size() + right.size() + 9));
   if (total > 0) {
     const double share = static_cast<double>(done) / static_cast<double>(total);
     if (bar >= 5) {
