@@ -32,7 +32,9 @@ class ThoughtSplitter {
   };
 
   // prompt: the ids the answer follows; the state starts as the prompt leaves it (R1's prompt has
-  // already opened the thought).
+  // already opened the thought): open when its last opening tag comes after its last closing one.
+  // Tags of several ids count only after the prompt's last special token, for anyone can write
+  // them.
   ThoughtSplitter(const Tokenizer& tokenizer, std::optional<Tags> tags,
                   std::span<const TokenId> prompt);
 
@@ -42,17 +44,31 @@ class ThoughtSplitter {
   std::vector<Piece> Finish();
 
   bool thinking() const { return part_ == Part::kThought; }
+  // Ids inside the thought; those of its tags are not counted.
   int64_t thought_tokens() const { return thought_tokens_; }
 
  private:
+  void Text(std::string_view text, std::vector<Piece>* out);
+  void ThoughtByte(char c, std::vector<Piece>* out);
+  void Shown(std::string_view text, Part part, std::vector<Piece>* out);
+  void Open();
+  void Close();
+  void ReadPrompt(std::span<const TokenId> prompt);
+  bool InText(const std::vector<TokenId>& tag) const { return tag.size() > 1; }
+
   const Tokenizer* tokenizer_;
   std::optional<Tags> tags_;
   StreamDecoder decoder_;
   Part part_ = Part::kAnswer;
-  bool may_open_ = true;      // a thought opens only at the very start of the answer
-  bool trim_leading_ = false;
-  std::string held_breaks_;   // line breaks that a closing tag may yet swallow
-  std::vector<TokenId> held_; // ids that may be the start of a tag
+  bool may_open_ = true;       // a thought opens only at the very start of the answer
+  bool trim_leading_ = false;  // line breaks are swallowed until other text comes
+  std::string held_breaks_;    // line breaks that a tag may yet swallow
+  // Tags of several ids are found in the text, however the model cuts it into tokens.
+  std::string open_text_, close_text_;
+  size_t matched_ = 0;                  // bytes of the awaited tag at the end of the text so far
+  std::vector<uint32_t> fall_back_;     // of close_text_: the next shorter match
+  std::vector<int64_t> tokens_before_;  // thought tokens before each of the last bytes, a ring
+  size_t bytes_ = 0;                    // of the thought so far
   int64_t thought_tokens_ = 0;
 };
 

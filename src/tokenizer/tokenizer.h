@@ -25,8 +25,8 @@ struct TokenizerSpec {
   std::string pre;  // "deepseek-llm", "deepseek-coder", "deepseek-v3", "deepseek-r1-qwen", "qwen2",
                     // "llama-bpe", "llama3", "gpt-2", "smollm", "default", ...
   std::vector<std::string> tokens;
-  std::vector<int32_t> types;   // empty or one a token
-  std::vector<float> scores;    // SPM
+  std::vector<int32_t> types;  // empty or one a token
+  std::vector<float> scores;   // SPM
   std::vector<std::string> merges;
   std::optional<TokenId> bos, eos, unknown, pad;
   bool add_bos = false, add_eos = false, add_space_prefix = true;
@@ -45,7 +45,7 @@ class Tokenizer {
   std::optional<TokenId> bos() const;
   std::optional<TokenId> eos() const;
   bool add_bos() const;
-  bool IsSpecial(TokenId id) const;  // control tokens: not shown to people
+  bool IsSpecial(TokenId id) const;                           // control tokens: not shown to people
   std::optional<TokenId> Find(std::string_view token) const;  // by its text, specials included
   // The token's stored text (special tokens verbatim, others byte-decoded). Empty if out of range.
   std::string_view Piece(TokenId id) const;
