@@ -278,7 +278,9 @@ class Builder {
     const auto experts = [&](const std::string& kind, std::vector<PackedMatrix>& out) -> Status {
       out.reserve(static_cast<size_t>(c_.gate.experts));
       for (int64_t e = 0; e < c_.gate.experts; ++e) {
-        const std::string name = block + "experts." + std::to_string(e) + "." + kind + ".weight";
+        std::string name = block;
+        name.append("experts.").append(std::to_string(e)).append(".");
+        name.append(kind).append(".weight");
         out.push_back(TRY(Matrix(name)));
       }
       return {};

@@ -8,6 +8,12 @@
 namespace hadal {
 namespace internal {
 
+std::string Quoted(std::string_view text) {
+  std::string quoted(1, '"');
+  quoted.append(text).push_back('"');
+  return quoted;
+}
+
 Error ConfigError(std::string_view key, std::string_view value, std::string_view wanted) {
   std::string text = "config: ";
   text.append(key).append(" is ").append(value.substr(0, 200)).append(", wants ").append(wanted);

@@ -10,6 +10,7 @@ namespace hadal {
 namespace {
 
 using internal::ConfigError;
+using internal::Quoted;
 
 class Keys {
  public:
@@ -75,7 +76,7 @@ Result<Arch> ParseArch(const std::string& name, bool experts) {
   if (name == "qwen3") return Arch::kQwen3;
   if (name == "deepseek2") return Arch::kDeepseekV2;  // V3 when its gate says so
   Error error =
-      ConfigError("general.architecture", "\"" + name + "\"", "llama, qwen2, qwen3 or deepseek2");
+      ConfigError("general.architecture", Quoted(name), "llama, qwen2, qwen3 or deepseek2");
   error.code = Code::kUnsupported;
   return error;
 }

@@ -12,6 +12,7 @@ namespace hadal {
 namespace {
 
 using internal::ConfigError;
+using internal::Quoted;
 using nlohmann::json;
 
 // Typed reading of one object. A key that is absent or null counts as missing.
@@ -112,7 +113,7 @@ Result<Arch> ParseArch(const Fields& f) {
   if (type == "deepseek_v2") return Arch::kDeepseekV2;
   // Kimi K2 is a deepseek_v3 with other sizes.
   if (type == "deepseek_v3" || type == "kimi_k2") return Arch::kDeepseekV3;
-  Error error = ConfigError("model_type", "\"" + type + "\"",
+  Error error = ConfigError("model_type", Quoted(type),
                             "llama, mistral, qwen2, qwen3, mixtral, deepseek_v2 or deepseek_v3");
   error.code = Code::kUnsupported;
   return error;
@@ -130,7 +131,7 @@ Status ParseSizes(const Fields& f, ModelConfig& c) {
   c.tied_embeddings = TRY(f.BoolOr("tie_word_embeddings", false));
   const std::string act = TRY(f.StringOr("hidden_act", "silu"));
   if (act != "silu" && act != "swish") {
-    return ConfigError("hidden_act", "\"" + act + "\"", "silu, the only activation done here");
+    return ConfigError("hidden_act", Quoted(act), "silu, the only activation done here");
   }
   return {};
 }
@@ -227,7 +228,7 @@ Status ParseRopeScaling(const Fields& f, const ModelConfig& c, RopeScaling& r) {
     r.kind = RopeScaling::Kind::kYarn;
     return ParseYarn(f, c, r);
   }
-  Error error = ConfigError("rope_type", "\"" + type + "\"", "default, linear, llama3 or yarn");
+  Error error = ConfigError("rope_type", Quoted(type), "default, linear, llama3 or yarn");
   error.code = Code::kUnsupported;
   return error;
 }
@@ -269,7 +270,7 @@ Status ParseDeepseekGate(const Fields& f, ModelConfig& c) {
 
   const std::string score = TRY(f.StringOr("scoring_func", v3 ? "sigmoid" : "softmax"));
   if (score != "sigmoid" && score != "softmax") {
-    return ConfigError("scoring_func", "\"" + score + "\"", "sigmoid or softmax");
+    return ConfigError("scoring_func", Quoted(score), "sigmoid or softmax");
   }
   c.gate.score = score == "sigmoid" ? GateShape::Score::kSigmoid : GateShape::Score::kSoftmax;
   const std::string method = TRY(f.StringOr("topk_method", v3 ? "noaux_tc" : "greedy"));
@@ -279,8 +280,7 @@ Status ParseDeepseekGate(const Fields& f, ModelConfig& c) {
   } else if (method == "greedy") {
     return {};  // no groups, whatever n_group says
   } else if (method != "group_limited_greedy") {
-    return ConfigError("topk_method", "\"" + method + "\"",
-                       "greedy, group_limited_greedy or noaux_tc");
+    return ConfigError("topk_method", Quoted(method), "greedy, group_limited_greedy or noaux_tc");
   }
   c.gate.groups = TRY(f.IntOr("n_group", 1, internal::kMaxExperts, 1));
   c.gate.top_groups = TRY(f.IntOr("topk_group", 1, internal::kMaxExperts, c.gate.groups));

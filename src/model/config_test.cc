@@ -263,7 +263,7 @@ TEST(ConfigTest, HostileNumbersAreErrorsThatNameTheKey) {
       {"num_experts_per_tok", "200", "num_experts_per_tok is 200"},
       {"n_group", "7", "n_group is 7"},
       {"n_group", "0", "n_group is 0"},
-      {"n_group", "256", "n_group is 256"},
+      {"n_group", "256", "num_experts_per_tok is 8"},
       {"topk_group", "9", "topk_group is 9"},
       {"n_routed_experts", "16384", "n_routed_experts is 16384"},
       {"first_k_dense_replace", "62", "first_k_dense_replace is 62"},

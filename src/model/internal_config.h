@@ -25,6 +25,7 @@ inline constexpr int64_t kMaxExpertMatrices = int64_t{1} << 18;  // layers * exp
 // RMSNorm of the two latents of MLA: the published code fixes it, whatever rms_norm_eps says.
 inline constexpr float kLatentNormEps = 1e-6f;
 
+std::string Quoted(std::string_view text);
 Error ConfigError(std::string_view key, std::string_view value, std::string_view wanted);
 // Relations between sizes that each lie within their own bounds.
 Status ValidateConfig(const ModelConfig& config);

@@ -100,8 +100,9 @@ class Lister {
       static constexpr const char* kMixtral[] = {"w1", "w3", "w2"};
       static constexpr const char* kGguf[] = {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"};
       for (int64_t e = 0; e < c_.gate.experts; ++e) {
-        const std::string name = block + "experts." + std::to_string(e) + "." +
-                                 (mixtral ? kMixtral[kind] : kHf[kind]) + ".weight";
+        std::string name = block;
+        name.append("experts.").append(std::to_string(e)).append(".");
+        name.append(mixtral ? kMixtral[kind] : kHf[kind]).append(".weight");
         std::vector<int64_t> shape = {f, c_.width};
         if (kind == 2) shape = {c_.width, f};
         Add(name, std::string(kGguf[kind]) + ".weight", std::move(shape), e);
