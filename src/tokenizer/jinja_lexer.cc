@@ -207,7 +207,7 @@ Status Lexer::Lex() {
   const char c = text_[at_];
   if (IsDigit(c)) {
     if (Number()) return {};
-    return Fail("an integer beyond 64 bits");
+    return Error{Code::kLimit, Fail("an integer beyond 64 bits").message};
   }
   if (IsNameStart(c)) {
     size_t end = at_;

@@ -138,7 +138,7 @@ Status Printer::Represent(const Value& value, uint32_t depth) {
 
 // The next byte that JSON must escape.
 bool JsonPlain(unsigned char c, bool ascii) {
-  return c >= 0x20 && c != '"' && c != '\\' && (!ascii || c < 0x7F || (c == 0x7F));
+  return c >= 0x20 && c != '"' && c != '\\' && (!ascii || c < 0x7F);
 }
 
 void AppendJsonEscape(std::string* out, char32_t c) {
