@@ -10,7 +10,7 @@
 namespace hadal::internal {
 namespace {
 
-constexpr int64_t kPoolChunks = 4096;
+constexpr int64_t kPoolValues = int64_t{1} << 18;  // quantising them is most of the work
 
 // Normal values are drawn and quantised once, into a pool of short runs; a matrix is a random
 // sequence of these runs. Making 700M weights then costs a copy, not a quantisation, and rows still
@@ -63,13 +63,14 @@ class RandomSource : public ParamSource {
     const int64_t block = Info(m.type).block;
     const int64_t run = m.cols % 32 == 0 ? std::max<int64_t>(block, 32) : block;
     const std::vector<std::byte>& pool = Pool(m.type, run);
+    const auto runs = static_cast<uint32_t>(kPoolValues / run);
     const int64_t run_bytes = RowBytes(m.type, run);
     const int64_t row_bytes = RowBytes(m.type, m.cols);
     exec_->pool().For(m.rows, [&](int64_t row, int) {
       Rng rng(seed_ + stream_, static_cast<uint64_t>(row));
       std::byte* out = bytes_.data() + row * row_bytes;
       for (int64_t at = 0; at < row_bytes; at += run_bytes) {
-        const auto pick = static_cast<int64_t>(rng.Next32() % kPoolChunks);
+        const auto pick = static_cast<int64_t>(rng.Next32() % runs);
         std::copy_n(pool.data() + pick * run_bytes, run_bytes, out + at);
       }
     });
@@ -80,10 +81,10 @@ class RandomSource : public ParamSource {
     pool_type_ = type;
     pool_run_ = run;
     Rng rng(seed_, 0);
-    std::vector<float> values(static_cast<size_t>(kPoolChunks * run));
+    std::vector<float> values(static_cast<size_t>(kPoolValues));
     for (float& v : values) v = 0.02f * static_cast<float>(rng.NextNormal());
-    pool_.resize(static_cast<size_t>(kPoolChunks * RowBytes(type, run)));
-    Quantize(type, values.data(), pool_.data(), kPoolChunks * run);
+    pool_.resize(static_cast<size_t>(kPoolValues / run * RowBytes(type, run)));
+    Quantize(type, values.data(), pool_.data(), kPoolValues / run * run);
     return pool_;
   }
 
