@@ -265,6 +265,17 @@ int64_t CountTiles(std::span<const SeqSpan> seqs, int64_t group, int64_t most_ro
   return count;
 }
 
+// Parts to cut the heads of a kv head into so that the threads end together. Every part reads the
+// keys again, so more of them must gain a fifth.
+int64_t HeadParts(int64_t tiles, int64_t group, int64_t threads) {
+  int64_t best = 1;
+  for (int64_t parts = 2; parts <= std::min(group, threads); ++parts) {
+    const int64_t rounds = CeilDiv(tiles * parts, threads);
+    if (5 * rounds * best < 4 * CeilDiv(tiles * best, threads) * parts) best = parts;
+  }
+  return best;
+}
+
 void Attend(const Exec& exec, std::span<const SeqSpan> seqs, const Problem& p) {
   const int64_t group = p.heads / p.kv_heads;
   int64_t work = 0;
@@ -272,16 +283,14 @@ void Attend(const Exec& exec, std::span<const SeqSpan> seqs, const Problem& p) {
   work *= p.heads * (p.k_dim + p.v_dim);
   const bool serial = work < kSerialWork || exec.threads() == 1;
   // Smaller tiles until every thread has some; those of one position are cut between heads.
-  int64_t most_rows = kMaxTileRows, min_parts = 1;
+  int64_t most_rows = kMaxTileRows;
   const int64_t wanted = serial ? 1 : 3 * exec.threads();
   while (most_rows > kMinTileRows && CountTiles(seqs, group, most_rows) * p.kv_heads < wanted) {
     most_rows /= 2;
   }
   const int64_t tiles = CountTiles(seqs, group, most_rows) * p.kv_heads;
   if (tiles == 0) return;
-  if (!serial && tiles < exec.threads()) {
-    min_parts = std::min(group, CeilDiv(exec.threads(), tiles));
-  }
+  const int64_t min_parts = tiles < wanted ? HeadParts(tiles, group, exec.threads()) : 1;
 
   Workspace& memory = exec.shared();
   const Workspace::Position mark = memory.Mark();
