@@ -1,5 +1,7 @@
 #include "tokenizer/added_tokens.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 
 #include "tokenizer/unicode.h"
@@ -15,6 +17,18 @@ char32_t CharBefore(std::string_view text, size_t at, size_t* begin) {
   const Utf8Char c = DecodeUtf8(text.data() + b, text.data() + at);
   *begin = c.valid && c.size == at - b ? b : at - 1;
   return c.valid && c.size == at - b ? c.code : kReplacement;
+}
+
+// A word character as the reference sees it beside a single_word token: letters, marks, decimal and
+// letter numbers, connectors, joiners. (Its regular expressions have another idea, see kWord.)
+bool IsWord(char32_t code) {
+  const uint8_t bits = CharClasses()[code];
+  if (bits & (kLetter | kMark | kDigit)) return true;
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+  return category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_PC || code == 0x200C ||
+         code == 0x200D || (code >= 0x24B6 && code <= 0x24E9) ||
+         (code >= 0x1F130 && code <= 0x1F149) || (code >= 0x1F150 && code <= 0x1F169) ||
+         (code >= 0x1F170 && code <= 0x1F189);
 }
 
 bool Has(char32_t code, uint8_t mask) { return (CharClasses()[code] & mask) != 0; }
@@ -78,9 +92,9 @@ std::vector<AddedTokenFinder::Match> AddedTokenFinder::FindAll(std::string_view 
     at = end;
     if (token->single_word) {
       size_t unused = 0;
-      const bool before = begin > 0 && Has(CharBefore(text, begin, &unused), kWord);
+      const bool before = begin > 0 && IsWord(CharBefore(text, begin, &unused));
       const bool after = end < text.size() &&
-                         Has(DecodeUtf8(text.data() + end, text.data() + text.size()).code, kWord);
+                         IsWord(DecodeUtf8(text.data() + end, text.data() + text.size()).code);
       if (before || after) continue;
     }
     while (token->lstrip && begin > taken) {

@@ -174,8 +174,12 @@ Status AddPreTokenizerStep(const Json& json, const std::string& type, PreTokeniz
     return {};
   }
   if (type == "Whitespace") {
-    return out->AddSplit("[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+",
-                         Behavior::kRemoved, true);
+    // \w here is another than in a stated pattern: with joiners, without other numbers.
+    const std::string word =
+        "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{"
+        "1f149}"
+        "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+    return out->AddSplit("[" + word + "]+|[^\\s" + word + "]+", Behavior::kRemoved, true);
   }
   if (type == "WhitespaceSplit") return out->AddSplit("\\s", Behavior::kRemoved, false);
   if (type == "BertPreTokenizer") {

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include <chrono>
+#include <cstdio>
 #include <optional>
 
 #include "tokenizer/unicode.h"
@@ -17,14 +18,34 @@ constexpr uint32_t kHeapLimitKib = 64 << 10;
 // A single match call tries at most this many start positions, so that the clock is looked at.
 constexpr size_t kStartWindow = 1024;
 
-// PCRE2's \s also holds U+180E, its \w lacks marks: spelled out instead.
+// PCRE2's \s also holds U+180E: spelled out instead.
 constexpr std::string_view kSpaceSet =
     "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"
     "\\x{3000}";
-constexpr std::string_view kWordSet =
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"
-    "\\x{1f170}-\\x{1f189}";
 constexpr std::string_view kHexSet = "0-9a-fA-F";
+
+// The members of \w as ranges: PCRE2's lacks marks, among others.
+const std::string& WordSet() {
+  static const std::string set = [] {
+    std::string out;
+    const uint8_t* classes = CharClasses();
+    char hex[16];
+    for (char32_t c = 0; c < kCodePoints; ++c) {
+      if (!(classes[c] & kWord)) continue;
+      char32_t last = c;
+      while (last + 1 < kCodePoints && (classes[last + 1] & kWord)) ++last;
+      for (const char32_t end : {c, last}) {
+        std::snprintf(hex, sizeof(hex), "\\x{%x}", static_cast<unsigned>(end));
+        out += end == last && last != c ? "-" : "";
+        out += end == c || last != c ? hex : "";
+        if (last == c) break;
+      }
+      c = last;
+    }
+    return out;
+  }();
+  return set;
+}
 
 class Translator {
  public:
@@ -136,7 +157,7 @@ class Translator {
         break;
       case 'w':
       case 'W':
-        Set(kWordSet, in_class, upper);
+        Set(WordSet(), in_class, upper);
         break;
       case 'h':
       case 'H':

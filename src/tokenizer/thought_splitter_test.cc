@@ -47,8 +47,8 @@ struct Split {
   bool operator==(const Split&) const = default;
 };
 
-Split Run(const Tokenizer& tokenizer, const std::vector<TokenId>& prompt,
-          const std::vector<TokenId>& ids) {
+Split SplitAll(const Tokenizer& tokenizer, const std::vector<TokenId>& prompt,
+               const std::vector<TokenId>& ids) {
   ThoughtSplitter splitter(tokenizer, ThoughtSplitter::FindTags(tokenizer), prompt);
   Split split;
   const auto take = [&](const std::vector<ThoughtSplitter::Piece>& pieces) {
@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(Tags, BothKinds, testing::Bool());
 TEST_P(BothKinds, OpensAtTheStartAndClosesOnce) {
   const Tokenizer t = MakeTokenizer(GetParam());
   const auto ids = Ids(t, "<think>\n\nso it is\n\n</think>\n\nYes <think>no</think> more\n");
-  const Split s = Run(t, {}, ids);
+  const Split s = SplitAll(t, {}, ids);
   EXPECT_EQ(s.thought, "so it is");
   EXPECT_EQ(s.answer, "Yes <think>no</think> more\n");
 }
@@ -83,7 +83,7 @@ TEST_P(BothKinds, OpensAtTheStartAndClosesOnce) {
 TEST_P(BothKinds, StartsThinkingAfterAPromptThatOpenedTheThought) {
   const Tokenizer t = MakeTokenizer(GetParam());
   const auto prompt = Ids(t, "<|im_start|>user hi<|im_start|>assistant\n<think>\n");
-  const Split s = Run(t, prompt, Ids(t, "why\n</think>\n\nbecause"));
+  const Split s = SplitAll(t, prompt, Ids(t, "why\n</think>\n\nbecause"));
   EXPECT_EQ(s.thought, "why");
   EXPECT_EQ(s.answer, "because");
 }
@@ -93,20 +93,21 @@ TEST_P(BothKinds, ClosedThoughtsOfThePromptLeaveTheAnswerPlain) {
   const auto prompt = Ids(t, "<|im_start|>assistant\n<think>\n\n</think>\n\n");
   ThoughtSplitter splitter(t, ThoughtSplitter::FindTags(t), prompt);
   EXPECT_FALSE(splitter.thinking());
-  EXPECT_EQ(Run(t, prompt, Ids(t, "plain")), (Split{"", "plain", 0}));
+  EXPECT_EQ(SplitAll(t, prompt, Ids(t, "plain")), (Split{"", "plain", 0}));
 }
 
 TEST_P(BothKinds, UnfinishedThoughtsAndTagsAreGivenBack) {
   const Tokenizer t = MakeTokenizer(GetParam());
-  const Split s = Run(t, Ids(t, "<think>"), Ids(t, "never ends\n\n</thin"));
+  const Split s = SplitAll(t, Ids(t, "<think>"), Ids(t, "never ends\n\n</thin"));
   EXPECT_EQ(s.thought, "never ends\n\n</thin");
   EXPECT_EQ(s.answer, "");
-  EXPECT_EQ(Run(t, {}, Ids(t, "\n<thin")).answer, "\n<thin");
+  EXPECT_EQ(SplitAll(t, {}, Ids(t, "\n<thin")).answer, "\n<thin");
 }
 
 TEST_P(BothKinds, EmptyThoughtIsNothing) {
   const Tokenizer t = MakeTokenizer(GetParam());
-  EXPECT_EQ(Run(t, {}, Ids(t, "<think>\n\n</think>\n\nx")), (Split{"", "x", GetParam() ? 2 : 2}));
+  EXPECT_EQ(SplitAll(t, {}, Ids(t, "<think>\n\n</think>\n\nx")),
+            (Split{"", "x", GetParam() ? 2 : 2}));
 }
 
 TEST(ThoughtSplitter, UserTextCannotOpenAThought) {
@@ -121,15 +122,15 @@ TEST(ThoughtSplitter, TextTagsAreFoundHoweverTheyAreCut) {
   // The same text as other tokens: ".</" "thi" "n" "k" ">\n".
   std::vector<TokenId> ids = Ids(t, "<think>a");
   for (const char* token : {".</", "thi", "n", "k", ">\n", "b"}) ids.push_back(*t.Find(token));
-  EXPECT_EQ(Run(t, {}, ids).thought, "a.");
-  EXPECT_EQ(Run(t, {}, ids).answer, "b");
+  EXPECT_EQ(SplitAll(t, {}, ids).thought, "a.");
+  EXPECT_EQ(SplitAll(t, {}, ids).answer, "b");
 }
 
 TEST(ThoughtSplitter, CountsTheIdsOfTheThoughtOnly) {
   const Tokenizer t = MakeTokenizer(true);
-  EXPECT_EQ(Run(t, {}, Ids(t, "<think>abc</think>defg")).tokens, 3);
+  EXPECT_EQ(SplitAll(t, {}, Ids(t, "<think>abc</think>defg")).tokens, 3);
   const Tokenizer plain = MakeTokenizer(false);
-  EXPECT_EQ(Run(plain, {}, Ids(plain, "<think>abc</think>defg")).tokens, 3);
+  EXPECT_EQ(SplitAll(plain, {}, Ids(plain, "<think>abc</think>defg")).tokens, 3);
 }
 
 TEST(ThoughtSplitter, WithoutTagsEverythingIsTheAnswer) {
@@ -176,7 +177,7 @@ TEST_P(BothKinds, RandomStreamsEqualTheSplitOfTheWholeText) {
       }
       if (glued.find("think>") != std::string::npos) continue;
     }
-    Split got = Run(t, {}, ids);
+    Split got = SplitAll(t, {}, ids);
     got.tokens = 0;
     EXPECT_EQ(got, Reference(text)) << text;
   }
@@ -191,7 +192,7 @@ TEST_P(BothKinds, RandomIdsNeverLoseText) {
       ids.push_back(static_cast<TokenId>(rng.Below(static_cast<uint64_t>(t.vocab_size()) + 3)));
     }
     ids.insert(ids.begin(), *t.Find("x"));  // so no thought opens
-    const Split s = Run(t, {}, ids);
+    const Split s = SplitAll(t, {}, ids);
     EXPECT_EQ(s.answer, internal::ReplaceInvalidUtf8(t.Decode(ids, /*skip_special=*/true)));
     EXPECT_EQ(s.thought, "");
   }
@@ -206,7 +207,7 @@ TEST_P(BothKinds, AMillionIdsAreFast) {
     ids.push_back(line);
   }
   const auto start = std::chrono::steady_clock::now();
-  const Split s = Run(t, {}, ids);
+  const Split s = SplitAll(t, {}, ids);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   EXPECT_EQ(s.thought.size(), 1'000'000u);
