@@ -155,7 +155,6 @@ Result<Value> First(In* in, const Value& value, const Args& args) {
 Result<Value> Last(In* in, const Value& value, const Args& args) {
   TRY(Bind("last", args, {}));
   if (value.is(Kind::kGenerator)) return TypeError("'generator' object is not reversible");
-  if (value.is_undefined()) return TypeError(std::string(value.undefined_message()));
   const std::vector<Value> items = TRY(in->Iterate(value));
   return items.empty() ? Value::Undefined("no last item, the sequence was empty") : items.back();
 }
@@ -194,8 +193,7 @@ Result<std::vector<Value>> MapItems(In* in, const Value& value, const Args& args
     const auto bound = TRY(Bind("map", args, {"attribute", "default"}));
     if (bound[0].is_missing()) return TypeError("map requires a filter argument");
     for (Value& item : items) {
-      item = TRY(in->GetPath(item, bound[0]));
-      if (item.is_undefined() && Given(bound[1])) item = bound[1];
+      item = TRY(in->GetPath(item, bound[0], bound[1]));
     }
     return items;
   }
@@ -249,15 +247,15 @@ Result<Value> IgnoreCase(In* in, const Value& value, bool case_sensitive) {
 using Keyed = std::pair<std::vector<Value>, Value>;
 
 // Sorts stably by keys; in reverse, equal items keep their order, as in Python.
-Status SortKeyed(In* in, std::vector<Keyed>* items, bool reverse) {
+Status SortKeyed(In* in, std::vector<Keyed>* items, bool reverse, bool list_keys) {
   Status status;
   const auto less = [&](const Keyed& a, const Keyed& b) {
     for (size_t i = 0; status.ok() && i < a.first.size(); ++i) {
       const auto order = Order(in->budget(), a.first[i], b.first[i]);
       if (!order.ok()) {
-        // Only ordering fails in Python: equal keys of any type are fine.
+        // Lists are compared for equality first, so equal items of any type are fine.
         const auto equal = Equal(in->budget(), a.first[i], b.first[i]);
-        if (equal.ok() && *equal && a.first.size() > 1) continue;
+        if (equal.ok() && *equal && list_keys) continue;
         status = order.error();
         return false;
       }
@@ -291,7 +289,7 @@ Result<Value> Sort(In* in, const Value& value, const Args& args) {
   for (const Value& item : TRY(in->Iterate(value))) {
     keyed.emplace_back(TRY(SortKeys(in, item, bound[2], Truthy(bound[1]))), item);
   }
-  TRY(SortKeyed(in, &keyed, Truthy(bound[0])));
+  TRY(SortKeyed(in, &keyed, Truthy(bound[0]), true));
   std::vector<Value> out;
   for (Keyed& item : keyed) out.push_back(std::move(item.second));
   return MakeList(in->budget(), std::move(out));
@@ -309,7 +307,7 @@ Result<Value> DictSort(In* in, const Value& value, const Args& args) {
     const Value& key = item.as<ListObject>().items[by == "key" ? 0 : 1];
     keyed.emplace_back(std::vector<Value>{TRY(IgnoreCase(in, key, Truthy(bound[0])))}, item);
   }
-  TRY(SortKeyed(in, &keyed, Truthy(bound[2])));
+  TRY(SortKeyed(in, &keyed, Truthy(bound[2]), false));
   std::vector<Value> out;
   for (Keyed& item : keyed) out.push_back(std::move(item.second));
   return MakeList(in->budget(), std::move(out));
@@ -318,15 +316,14 @@ Result<Value> DictSort(In* in, const Value& value, const Args& args) {
 Result<Value> GroupBy(In* in, const Value& value, const Args& args) {
   const auto bound = TRY(Bind("groupby", args, {"attribute", "default", "case_sensitive"}, 1));
   const auto key_of = [&](const Value& item) -> Result<Value> {
-    const Value key = TRY(in->GetPath(item, bound[0]));
-    return key.is_undefined() && Given(bound[1]) ? bound[1] : key;
+    return in->GetPath(item, bound[0], bound[1]);
   };
   std::vector<Keyed> keyed;
   for (const Value& item : TRY(in->Iterate(value))) {
     const Value key = TRY(IgnoreCase(in, TRY(key_of(item)), Truthy(bound[2])));
     keyed.emplace_back(std::vector<Value>{key}, item);
   }
-  TRY(SortKeyed(in, &keyed, false));
+  TRY(SortKeyed(in, &keyed, false, false));
   std::vector<Value> groups;
   for (size_t begin = 0, end = 0; begin < keyed.size(); begin = end) {
     std::vector<Value> group;
@@ -584,17 +581,16 @@ Result<Value> WordCount(In* in, const Value& value, const Args& args) {
 
 Result<Value> Truncate(In* in, const Value& value, const Args& args) {
   const auto bound = TRY(Bind("truncate", args, {"length", "killwords", "end", "leeway"}));
-  if (!value.is_string())
-    return TypeError(std::string("truncate takes a string, not ") + TypeName(value));
   const int64_t length = TRY(IntegerOr(bound[0], 255, "length"));
   const int64_t leeway = Given(bound[3]) ? TRY(IntegerOr(bound[3], 5, "leeway")) : 5;
   const Value end = bound[2].is_missing() ? ConstantString("...") : bound[2];
   if (!end.is_string()) return TypeError("truncate: end must be a string");
   const int64_t end_length = static_cast<int64_t>(CodePoints(end.text()));
   if (length < end_length || leeway < 0) return TypeError("truncate: length or leeway too small");
-  TRY(in->budget()->Work(value.text().size()));
   const uint64_t room = static_cast<uint64_t>(length) + static_cast<uint64_t>(leeway);
-  if (CodePoints(value.text()) <= room) return value;
+  if (static_cast<uint64_t>(TRY(in->Length(value))) <= room) return value;
+  if (!value.is_string())
+    return TypeError(std::string("truncate takes a string, not ") + TypeName(value));
   const size_t cut = ByteOffset(value.text(), static_cast<size_t>(length - end_length));
   size_t keep = cut;
   if (!Truthy(bound[1])) {

@@ -246,13 +246,14 @@ Result<Args> Interpreter::EvalArguments(const Arguments& arguments) {
   if (!arguments.double_star) return out;
   const Value named = TRY(Eval(arguments.double_star));
   if (!named.is(Kind::kDict)) return TypeError("the argument after ** must be a mapping");
-  for (const auto& [key, value] : named.as<DictObject>().items) {
+  for (const auto& item : named.as<DictObject>().items) {
+    const Value& key = item.first;
     if (!key.is_string()) return TypeError("keywords must be strings");
     const bool twice = std::any_of(out.named.begin(), out.named.end(),
                                    [&](const auto& other) { return other.first == key.text(); });
     if (twice) return TypeError("argument '" + Brief(key.text()) + "' is given twice");
     TRY(budget_->Step(1 + out.named.size() / 8));
-    out.named.emplace_back(key.text(), value);
+    out.named.emplace_back(key.text(), item.second);
   }
   return out;
 }

@@ -58,8 +58,8 @@ class Interpreter {
   Budget* budget() { return budget_; }
   Result<Value> GetAttribute(const Value& object, std::string_view name);
   Result<Value> GetItem(const Value& object, const Value& key);
-  // "a.b.0": items of items. int: one item.
-  Result<Value> GetPath(const Value& object, const Value& path);
+  // "a.b.0": items of items. int: one item. `otherwise` replaces each that is undefined.
+  Result<Value> GetPath(const Value& object, const Value& path, const Value& otherwise = {});
   Result<std::vector<Value>> Iterate(const Value& value);
   Result<int64_t> Length(const Value& value);
   Result<bool> Contains(const Value& container, const Value& item);

@@ -189,8 +189,12 @@ Result<Value> Interpreter::GetItem(const Value& object, const Value& key) {
   return GetAttribute(object, key.text());
 }
 
-Result<Value> Interpreter::GetPath(const Value& object, const Value& path) {
-  if (!path.is_string()) return path.is(Kind::kNone) ? object : GetItem(object, path);
+Result<Value> Interpreter::GetPath(const Value& object, const Value& path, const Value& otherwise) {
+  const bool replaces = !otherwise.is_missing() && !otherwise.is(Kind::kNone);
+  if (!path.is_string()) {
+    const Value value = path.is(Kind::kNone) ? object : TRY(GetItem(object, path));
+    return value.is_undefined() && replaces ? otherwise : value;
+  }
   Value value = object;
   const std::string_view text = path.text();
   for (size_t begin = 0; begin <= text.size();) {
@@ -198,6 +202,7 @@ Result<Value> Interpreter::GetPath(const Value& object, const Value& path) {
     const std::string_view part = text.substr(begin, end - begin);
     const auto number = TextIs(part, "digit") ? ParseInt(part, 10) : std::nullopt;
     value = TRY(GetItem(value, number ? Value::Int(*number) : path.Part(begin, part.size())));
+    if (value.is_undefined() && replaces) value = otherwise;
     begin = end + 1;
   }
   return value;
@@ -220,6 +225,7 @@ Result<std::vector<Value>> Interpreter::Iterate(const Value& value) {
         const size_t begin = at;
         NextCodePoint(text, &at);
         out.push_back(value.Part(begin, at - begin));
+        out.back().set_markup(false);
       }
       return out;
     }
