@@ -194,6 +194,8 @@ TEST(ChatTemplate, ErrorsNameTheLine) {
   EXPECT_FAILS(Code::kUnsupported, "from_json", "{% if true %}{{ 'a'|from_json }}{% endif %}");
 }
 
+const TemplateLimits kShort{.max_seconds = 0.5};
+
 // The attacks on templates of peers-inference.md: 10, runaway work.
 TEST(ChatTemplateHostile, GiantRange) {
   EXPECT_FAILS(Code::kLimit, "elements", "{{ range(10**12) }}");
@@ -210,21 +212,25 @@ TEST(ChatTemplateHostile, ListMultiplication) {
 TEST(ChatTemplateHostile, StringDoubling) {
   EXPECT_FAILS(Code::kLimit, "bytes",
                "{% set ns = namespace(t='ab') %}{% for i in range(99) %}{% set ns.t = ns.t ~ ns.t "
-               "%}{% endfor %}");
+               "%}{% endfor %}",
+               "{}", TemplateLimits{.max_output_bytes = 1 << 22});
 }
 TEST(ChatTemplateHostile, HoardedStrings) {
   EXPECT_FAILS(Code::kLimit, "",
                "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = ns.l + ['a' "
-               "* (10**7 + i)] %}{% endfor %}");
+               "* (10**7 + i)] %}{% endfor %}",
+               "{}", kShort);
 }
 TEST(ChatTemplateHostile, NestedLoops) {
   EXPECT_FAILS(Code::kLimit, "",
                "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) "
-               "%}{% endfor %}{% endfor %}{% endfor %}");
+               "%}{% endfor %}{% endfor %}{% endfor %}",
+               "{}", kShort);
 }
 TEST(ChatTemplateHostile, OutputFlood) {
   EXPECT_FAILS(Code::kLimit, "",
-               "{% set x = 'a' * 10**6 %}{% for a in range(9999) %}{{ x }}{% endfor %}");
+               "{% set x = 'a' * 10**6 %}{% for a in range(9999) %}{{ x }}{% endfor %}", "{}",
+               kShort);
 }
 TEST(ChatTemplateHostile, RecursiveMacro) {
   EXPECT_FAILS(Code::kLimit, "macro", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
