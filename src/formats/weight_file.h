@@ -25,14 +25,15 @@ struct TensorInfo {
   std::string name;
   DType type = DType::kF32;
   std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes;  // in the mapped file, at any address: no alignment promised
 
   int64_t elements() const;
   int64_t rows() const;  // product of all but the last dimension
   int64_t cols() const;  // the last dimension
 };
 
-// A GGUF metadata value. Arrays are homogeneous; nested arrays are refused on reading.
+// A GGUF metadata value. Arrays are homogeneous; nested arrays are refused on reading. Keys are
+// UTF-8; strings are the bytes of the file, UTF-8 or not (vocabularies hold both).
 using MetaArray = std::variant<std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>,
                                std::vector<bool>, std::vector<std::string>>;
 struct MetaValue {
@@ -46,8 +47,18 @@ class WeightFile {
  public:
   enum class Kind { kGguf, kHuggingFace };
 
-  // path: a .gguf file (any part of a split set opens the whole set), a folder with config.json
-  // and safetensors, or a .safetensors file.
+  // path: a GGUF file (any part of a split set opens the whole set, whose split.* keys are left
+  // out), a folder with config.json and safetensors, or a .safetensors file alone. Of a folder that
+  // holds both, model.safetensors goes before an index, as in transformers.
+  //
+  // Refused: counts, lengths, dimensions and offsets that do not fit the file, names stated twice,
+  // overlaps, dimensions of zero, unknown types, names that are not UTF-8 or hold control
+  // characters, parts that contradict each other, and whatever exceeds the limits in
+  // internal_weight_file.h. Opening takes at most 64 MB beyond the size of the file.
+  //
+  // A name inside an index must be plain: no slash, not "..". The file of that name may itself be a
+  // symbolic link to anywhere, as in the cache of huggingface_hub: whoever made the folder put it
+  // there, a downloaded index cannot.
   static Result<WeightFile> Open(const std::string& path);
   WeightFile(WeightFile&&) noexcept;
   WeightFile& operator=(WeightFile&&) noexcept;
@@ -65,7 +76,8 @@ class WeightFile {
 
   // Tells the system that a tensor's pages will not be read again.
   void Drop(const TensorInfo& tensor) const;
-  // An error when a mapped file was cut off since it was opened: check after reading tensors.
+  // An error when a mapped file was cut off or written to since it was opened; one that was deleted
+  // or replaced keeps its contents here. Check after reading tensors.
   Status CheckIntact() const;
 
  private:
