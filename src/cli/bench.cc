@@ -1,0 +1,331 @@
+// hadal bench: speed against the machine's limits and against other programs, in one run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/rng.h"
+#include "base/terminal.h"
+#include "cli/bench_limits.h"
+#include "cli/bench_peers.h"
+#include "cli/bench_shape.h"
+#include "cli/commands.h"
+#include "cli/param_reader.h"
+#include "cli/session.h"
+
+namespace hadal::cli {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+struct Flags {
+  ModelFlags model;
+  std::string shape, type = "Q4_0", write;
+  std::vector<std::string> peers, batched_peers;
+  int64_t prompt = 512, generate = 128, parallel = 16, rounds = 3;
+  uint64_t seed = 0;
+  bool limits = false, json = false;
+};
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+struct Subject {
+  std::string name, path;  // path: empty for a random model
+  std::unique_ptr<Exec> exec;
+  std::unique_ptr<Model> model;
+  bool has_tokenizer = false;
+};
+
+Result<Subject> Open(const Flags& flags) {
+  Subject s;
+  s.exec = TRY(MakeExec(flags.model.threads));
+  if (!flags.shape.empty() && flags.write.empty()) {
+    const DType type = TRY(ParseType(flags.type));
+    s.name = flags.shape + " " + std::string(Info(type).name);
+    s.model = TRY(Model::Random(*s.exec, TRY(ShapeByName(flags.shape)), type, flags.seed));
+    return s;
+  }
+  if (!flags.write.empty()) {
+    const std::string shape = flags.shape.empty() ? "v2-lite" : flags.shape;
+    TRY(WriteRandomGguf(s.exec->pool(), TRY(ShapeByName(shape)), TRY(ParseType(flags.type)),
+                        flags.seed, flags.write));
+  }
+  s.path = flags.write.empty() ? TRY(FindModel(flags.model.model)) : flags.write;
+  s.name = std::filesystem::path(s.path).stem().string();
+  const WeightFile file = TRY(WeightFile::Open(s.path));
+  s.model = TRY(Model::Load(*s.exec, file));
+  s.has_tokenizer = LoadTokenizer(file).ok();
+  return s;
+}
+
+// One request of `prompt` random ids and `generate` tokens, its end token ignored.
+Request RandomRequest(const Model& model, int64_t prompt, int64_t generate, uint64_t seed) {
+  Request r;
+  Rng rng(seed);
+  for (int64_t i = 0; i < prompt; ++i) {
+    r.prompt.push_back(
+        static_cast<int32_t>(rng.Below(static_cast<uint64_t>(model.config().vocab))));
+  }
+  r.sampling.temperature = 0;
+  r.max_tokens = generate;
+  r.ignore_eos = true;
+  return r;
+}
+
+struct Speeds {
+  double prefill = 0, decode = 0, batched = 0;  // tokens a second
+};
+
+// `count` sequences: tokens a second of all together, after each has its first token.
+Result<double> DecodeSpeed(Model& model, int64_t prompt, int64_t generate, int64_t count) {
+  EngineOptions options;
+  options.context = prompt + generate + 2;
+  options.max_sequences = count;
+  options.prefix_cache = false;
+  options.speculation = EngineOptions::Speculation::kOff;
+  const auto engine = TRY(Engine::Create(model, nullptr, options));
+  for (int64_t i = 0; i < count; ++i) {
+    TRY(engine->Submit(RandomRequest(model, prompt, generate + 1, static_cast<uint64_t>(i) + 1)));
+  }
+  int64_t started = 0, tokens = 0;
+  Clock::time_point start;
+  while (!engine->idle()) {
+    const bool timed = started == count;
+    if (timed && tokens == 0) start = Clock::now();
+    for (const StepOutput& out : engine->Step()) {
+      if (out.finish == FinishReason::kError) return Error{Code::kNumeric, out.error};
+      if (timed)
+        tokens += static_cast<int64_t>(out.tokens.size());
+      else
+        started += !out.tokens.empty();
+    }
+  }
+  return tokens > 0 ? static_cast<double>(tokens) / SecondsSince(start) : 0.0;
+}
+
+Result<double> PrefillSpeed(Model& model, int64_t prompt) {
+  EngineOptions options;
+  options.context = prompt + 2;
+  options.max_sequences = 1;
+  options.prefix_cache = false;
+  options.prefill_chunk = std::max<int64_t>(prompt, 16);
+  const auto engine = TRY(Engine::Create(model, nullptr, options));
+  TRY(Generate(*engine, RandomRequest(model, prompt, 1, 7), {}));  // memory is touched
+  const Answer answer = TRY(Generate(*engine, RandomRequest(model, prompt, 1, 8), {}));
+  return static_cast<double>(prompt) / answer.seconds;
+}
+
+Result<Speeds> RunOurs(Model& model, const Flags& flags) {
+  Speeds s;
+  s.prefill = TRY(PrefillSpeed(model, flags.prompt));
+  s.decode = TRY(DecodeSpeed(model, 1, flags.generate, 1));
+  s.batched = TRY(DecodeSpeed(model, 16, flags.generate, flags.parallel));
+  return s;
+}
+
+// A new process from its start to its first token.
+Result<double> StartSeconds(const Subject& s) {
+  const auto start = Clock::now();
+  TRY(RunProgram({"/proc/self/exe", "complete", "--model", s.path, "--threads",
+                  std::to_string(s.exec->threads()), "--temperature", "0", "--max-tokens", "1",
+                  "Hello"}));
+  return SecondsSince(start);
+}
+
+struct Row {
+  std::string name;
+  double ours = 0, limit = 0;
+  std::vector<std::pair<std::string, double>> peers = {};
+};
+
+struct Samples {
+  std::vector<double> prefill, decode, batched, start;
+  std::vector<std::vector<double>> peer_prefill, peer_decode, peer_batched;
+};
+
+Status RunRounds(const Flags& flags, const Subject& s, Samples& out) {
+  out.peer_prefill.resize(flags.peers.size());
+  out.peer_decode.resize(flags.peers.size());
+  out.peer_batched.resize(flags.batched_peers.size());
+  PeerJob job{.binary = {},
+              .model = s.path,
+              .threads = s.exec->threads(),
+              .prompt = flags.prompt,
+              .generate = flags.generate,
+              .parallel = flags.parallel};
+  TRY(DecodeSpeed(*s.model, 1, 8, 1));  // warm caches
+  for (int64_t round = 0; round < flags.rounds; ++round) {
+    const Speeds ours = TRY(RunOurs(*s.model, flags));
+    out.prefill.push_back(ours.prefill);
+    out.decode.push_back(ours.decode);
+    out.batched.push_back(ours.batched);
+    if (s.has_tokenizer) out.start.push_back(TRY(StartSeconds(s)));
+    for (size_t i = 0; i < flags.peers.size(); ++i) {
+      job.binary = flags.peers[i];
+      const PeerSpeeds peer = TRY(RunLlamaBench(job));
+      out.peer_prefill[i].push_back(peer.prefill);
+      out.peer_decode[i].push_back(peer.decode);
+    }
+    for (size_t i = 0; i < flags.batched_peers.size(); ++i) {
+      job.binary = flags.batched_peers[i];
+      out.peer_batched[i].push_back(TRY(RunBatchedBench(job)));
+    }
+  }
+  return {};
+}
+
+bool Quantised(const Subject& s) {
+  const std::string& type = s.model->config().stored_type;
+  const auto known = DTypeFromName(type);
+  return known && Info(*known).block > 1;
+}
+
+std::vector<Row> MakeRows(const Flags& flags, const Subject& s, const MachineLimits& limits,
+                          const Samples& samples) {
+  const ModelConfig& config = s.model->config();
+  const ModelCounts counts = Count(config);
+  const bool int8 = !flags.shape.empty() ? flags.type.starts_with("Q") : Quantised(s);
+  // The head works once a prompt, not once a token.
+  const auto flops = static_cast<double>(counts.flops_per_token - 2 * config.vocab * config.width);
+  std::vector<Row> rows = {
+      {fmt::format("prefill {}", flags.prompt), Median(samples.prefill),
+       (int8 ? limits.int8 : limits.f32) * 1e9 / flops},
+      {fmt::format("decode {}", flags.generate), Median(samples.decode),
+       limits.read * 1e9 / static_cast<double>(s.model->bytes_per_token())},
+      {fmt::format("decode {} x {}", flags.parallel, flags.generate), Median(samples.batched), 0}};
+  for (size_t i = 0; i < flags.peers.size(); ++i) {
+    rows[0].peers.emplace_back(flags.peers[i], Median(samples.peer_prefill[i]));
+    rows[1].peers.emplace_back(flags.peers[i], Median(samples.peer_decode[i]));
+  }
+  for (size_t i = 0; i < flags.batched_peers.size(); ++i) {
+    rows[2].peers.emplace_back(flags.batched_peers[i], Median(samples.peer_batched[i]));
+  }
+  return rows;
+}
+
+json ToJson(const MachineLimits& limits, int threads) {
+  return {{"threads", threads},
+          {"read_bytes_per_second", limits.read * 1e9},
+          {"f32_flops", limits.f32 * 1e9},
+          {"int8_ops", limits.int8 * 1e9}};
+}
+
+json ToJson(const std::vector<Row>& rows) {
+  json list = json::array();
+  for (const Row& r : rows) {
+    json entry = {{"name", r.name}, {"tokens_per_second", r.ours}};
+    if (r.limit > 0) {
+      entry["limit"] = r.limit;
+      entry["share_of_limit"] = r.ours / r.limit;
+    }
+    for (const auto& [peer, speed] : r.peers) {
+      entry["peers"].push_back(
+          {{"peer", peer}, {"tokens_per_second", speed}, {"ratio", r.ours / speed}});
+    }
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+void PrintLimits(const MachineLimits& limits, int threads) {
+  fmt::print(
+      "limits of this machine, {} threads: read {:.1f} GB/s, f32 {:.0f} GFLOP/s, int8 {:.0f} "
+      "GOP/s\n",
+      threads, limits.read, limits.f32, limits.int8);
+}
+
+void PrintRows(const std::vector<Row>& rows, double start) {
+  fmt::print("{:<18}{:>12}{:>12}{:>8}\n", "", "tok/s", "limit", "share");
+  for (const Row& r : rows) {
+    fmt::print("{:<18}{:>12.1f}", r.name, r.ours);
+    if (r.limit > 0) fmt::print("{:>12.1f}{:>7.0f}%", r.limit, 100 * r.ours / r.limit);
+    for (const auto& [peer, speed] : r.peers) {
+      fmt::print("   {:.1f} in {} (ratio {:.2f})", speed, Printable(peer), r.ours / speed);
+    }
+    fmt::print("\n");
+  }
+  if (start > 0) fmt::print("{:<18}{:>10.2f} s\n", "start to token", start);
+}
+
+Status Run(const Flags& flags) {
+  if (flags.limits) {
+    const auto exec = TRY(MakeExec(flags.model.threads));
+    const MachineLimits limits = MeasureLimits(exec->pool());
+    if (flags.json)
+      fmt::print("{}\n", ToJson(limits, exec->threads()).dump(2));
+    else
+      PrintLimits(limits, exec->threads());
+    return {};
+  }
+  const Subject s = TRY(Open(flags));
+  if (s.path.empty() && (!flags.peers.empty() || !flags.batched_peers.empty())) {
+    return Error{Code::kInvalid, "--peer needs a file: add --write FILE to --shape"};
+  }
+  if (flags.prompt + flags.generate + 32 > s.model->config().context) {
+    return Error{Code::kInvalid,
+                 fmt::format("--prompt and --generate exceed the model's context {}",
+                             s.model->config().context)};
+  }
+  const MachineLimits limits = MeasureLimits(s.exec->pool());
+  Samples samples;
+  TRY(RunRounds(flags, s, samples));
+  const std::vector<Row> rows = MakeRows(flags, s, limits, samples);
+  if (flags.json) {
+    json out = {{"model", s.name},
+                {"limits", ToJson(limits, s.exec->threads())},
+                {"results", ToJson(rows)},
+                {"rounds", flags.rounds}};
+    if (!samples.start.empty()) out["start_to_first_token_seconds"] = Median(samples.start);
+    fmt::print("{}\n", out.dump(2, ' ', false, json::error_handler_t::replace));
+    return {};
+  }
+  fmt::print("{}, median of {} rounds\n", Printable(s.name), flags.rounds);
+  PrintLimits(limits, s.exec->threads());
+  PrintRows(rows, Median(samples.start));
+  return {};
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, Status& status) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* verb = app.add_subcommand("bench", "Measure speed against the machine and its peers");
+  verb->add_option("-m,--model", flags->model.model, "GGUF file, folder or name of a pulled model");
+  AddThreads(*verb, flags->model.threads);
+  verb->add_flag("--limits", flags->limits, "Measure the machine alone");
+  verb->add_option("--prompt", flags->prompt, "Tokens of the prompt")
+      ->check(CLI::Range(1, 1 << 20));
+  verb->add_option("--generate", flags->generate, "Tokens to generate")
+      ->check(CLI::Range(1, 1 << 20));
+  verb->add_option("--parallel", flags->parallel, "Sequences at once")->check(CLI::Range(1, 1024));
+  verb->add_option("--rounds", flags->rounds, "Interleaved rounds; the median counts")
+      ->check(CLI::Range(1, 1000));
+  verb->add_option("--shape", flags->shape, "Random weights instead of a model: v2-lite or smol");
+  verb->add_option("--type", flags->type, "With --shape: type of the weights");
+  verb->add_option("--write", flags->write, "With --shape: write it as GGUF and use the file");
+  verb->add_option("--peer", flags->peers, "A llama-bench to run on the same file; repeatable");
+  verb->add_option("--peer-batched", flags->batched_peers, "A llama-batched-bench; repeatable");
+  AddJson(*verb, flags->json);
+  verb->footer(
+      "Examples:\n"
+      "  hadal bench --limits\n"
+      "  hadal bench --model model.gguf --threads 2 --peer ./llama-bench\n"
+      "  hadal bench --shape v2-lite --type Q4_0 --write v2-lite.gguf --peer ./llama-bench\n");
+  verb->callback([flags, &status] { status = Run(*flags); });
+}
+
+}  // namespace hadal::cli
