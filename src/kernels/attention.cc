@@ -69,7 +69,7 @@ class TileRun {
     weight_ = memory.Take<float>(std::max(kScratchFloats, rows * weight_stride_));
     acc_ = memory.Take<float>(rows * acc_stride_);
     sum_ = memory.Take<float>(rows);
-    key_blocks_ = std::max<int64_t>(1, kKeyBytes / (p_.k_dim * kKvBlock * 4));
+    key_blocks_ = std::max(p_.table.vectors, kKeyBytes / (p_.k_dim * kKvBlock * 4));
     packed_ =
         memory.Take<float>(kKvBlock * std::max(key_blocks_ * p_.k_dim, kValueBlocks * acc_stride_));
   }
@@ -224,14 +224,14 @@ class TileRun {
         }
       }
       const int64_t first = b * kKvBlock, last = std::min(t_.keys(), (b + n) * kKvBlock);
-      for (int64_t v = 0; v < vecs; v += p_.table.value_vecs) {
+      for (int64_t v = 0; v < vecs; v += p_.table.vectors) {
         for (int64_t g = 0; g < groups_; ++g) {
           AddValues({.weight = weight_ + first,
                      .values = {reinterpret_cast<const std::byte*>(packed_ + v * kSlab), nullptr,
                                 kKvBlock * 16 * 4},
                      .key_stride = 16,
                      .vec_stride = kSlab,
-                     .vecs = std::min(p_.table.value_vecs, vecs - v),
+                     .vecs = std::min(p_.table.vectors, vecs - v),
                      .acc = acc_ + v * 16},
                     GroupBegin(g), GroupBegin(g + 1), first, last);
         }

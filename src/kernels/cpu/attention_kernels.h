@@ -185,7 +185,7 @@ struct AttentionKernels {
   }
 
   static constexpr AttentionTable Table() {
-    return {.value_vecs = Vectors(kTileRows),
+    return {.vectors = Vectors(kTileRows),
             .scores_f32 = Scores<float>,
             .scores_f16 = Scores<uint16_t>,
             .values_f32 = Values<float>,

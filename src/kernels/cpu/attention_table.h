@@ -46,7 +46,7 @@ struct ValueArgs {
 };
 
 struct AttentionTable {
-  int64_t value_vecs;  // column vectors that one pass over the keys serves for a full tile
+  int64_t vectors;  // key blocks or column vectors that one pass serves for a full tile of rows
   void (*scores_f32)(const ScoreArgs&);
   void (*scores_f16)(const ScoreArgs&);
   void (*values_f32)(const ValueArgs&);
