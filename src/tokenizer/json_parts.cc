@@ -239,14 +239,14 @@ Status AddDecoderStep(const Json& json, const std::string& type, Decoder* out) {
 Result<bool> BoolOr(const Json& object, const char* key, bool fallback) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return fallback;
-  if (!found->is_boolean()) return Bad("\"" + std::string(key) + "\" is not true or false");
+  if (!found->is_boolean()) return Bad(std::string("\"").append(key) + "\" is not true or false");
   return found->get<bool>();
 }
 
 Result<std::string> StringOr(const Json& object, const char* key, std::string_view fallback) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return std::string(fallback);
-  if (!found->is_string()) return Bad("\"" + std::string(key) + "\" is not a string");
+  if (!found->is_string()) return Bad(std::string("\"").append(key) + "\" is not a string");
   return found->get<std::string>();
 }
 

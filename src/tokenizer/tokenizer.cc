@@ -1,6 +1,8 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <cstring>
+#include <iterator>
 
 #include "tokenizer/spm.h"
 #include "tokenizer/tokenizer_impl.h"
@@ -91,20 +93,63 @@ void Tokenizer::Impl::Index() {
   }
 }
 
+namespace {
+
+// What short pieces of this text became, so that words that come again are looked up only. One per
+// call: nothing is shared between threads.
+class PieceCache {
+ public:
+  explicit PieceCache(const internal::BpeModel& bpe) : bpe_(bpe), slots_(kSlots) {}
+
+  void Encode(std::string_view piece, std::vector<TokenId>* out) {
+    if (piece.size() > sizeof(Slot::key)) return bpe_.Encode(piece, out);
+    Slot& slot = slots_[internal::HashBytes(piece, seed_) % kSlots];
+    if (slot.size == piece.size() && std::memcmp(slot.key, piece.data(), piece.size()) == 0) {
+      out->insert(out->end(), slot.ids, slot.ids + slot.count);
+      return;
+    }
+    const size_t before = out->size();
+    bpe_.Encode(piece, out);
+    const size_t count = out->size() - before;
+    if (count > std::size(slot.ids)) return;
+    slot.size = static_cast<uint8_t>(piece.size());
+    slot.count = static_cast<uint8_t>(count);
+    std::memcpy(slot.key, piece.data(), piece.size());
+    std::copy_n(out->begin() + static_cast<ptrdiff_t>(before), count, slot.ids);
+  }
+
+ private:
+  static constexpr size_t kSlots = 8192;
+  struct Slot {
+    uint8_t size = 0, count = 0;
+    char key[22];
+    TokenId ids[6];
+  };
+  const internal::BpeModel& bpe_;
+  const uint64_t seed_ = internal::HashSeed();
+  std::vector<Slot> slots_;
+};
+
+// From this many bytes on a text repeats itself enough to pay for a cache.
+constexpr size_t kCacheFrom = 8192;
+
+}  // namespace
+
 void Tokenizer::Impl::EncodePlain(std::string_view text, bool at_start,
                                   std::vector<TokenId>* out) const {
   internal::Pieces pieces;
   pre.Split(text, at_start, &pieces);
   std::vector<std::string_view> cuts;
-  for (const std::string_view piece : pieces.list) {
-    if (!cut_at_space_marks) {
-      bpe->Encode(piece, out);
-      continue;
-    }
-    cuts.clear();
-    internal::CutBeforeSpaceMarks(piece, &cuts);
-    for (const std::string_view cut : cuts) bpe->Encode(cut, out);
+  if (cut_at_space_marks) {
+    for (const std::string_view piece : pieces.list) internal::CutBeforeSpaceMarks(piece, &cuts);
   }
+  const std::vector<std::string_view>& list = cut_at_space_marks ? cuts : pieces.list;
+  if (text.size() < kCacheFrom) {
+    for (const std::string_view piece : list) bpe->Encode(piece, out);
+    return;
+  }
+  PieceCache cache(*bpe);
+  for (const std::string_view piece : list) cache.Encode(piece, out);
 }
 
 void Tokenizer::Impl::EncodeGap(std::string_view gap, bool at_start, Mode mode,
