@@ -78,9 +78,9 @@ void Engine::Impl::Sample(Sequence& seq, const ForwardResult& result, Sampler& s
       return;
     }
     const auto logits = result.logits[first + i];
-    SampledToken token = sampler.Sample({logits.data, static_cast<size_t>(logits.size)},
-                                        seq.request.sampling, seq.prompt(), seq.output(),
-                                        seq.generated());
+    SampledToken token =
+        sampler.Sample({logits.data, static_cast<size_t>(logits.size)}, seq.request.sampling,
+                       seq.prompt(), seq.output(), seq.generated());
     if (token.id < 0) return FailInHead(seq, seq.known() - 1);
     const bool guessed = i < drafts && token.id == guess[i];
     Accept(seq, std::move(token));
@@ -106,14 +106,15 @@ void Engine::Impl::Absorb(Sequence& seq, const ForwardResult& result, Sampler& s
   }
 }
 
-void Engine::Impl::Settle(Sequence& seq) {
+// False when the sequence is no more.
+bool Engine::Impl::Settle(Sequence& seq) {
   if (seq.drafted > 0) {
     policy.RecordDraft(seq.source, seq.drafted, seq.accepted);
     stats.drafted_tokens += seq.drafted;
     stats.accepted_tokens += seq.accepted;
   }
   if (seq.finish != FinishReason::kError) PublishBlocks(seq);
-  if (seq.sampled.empty() && seq.finish == FinishReason::kNone) return;
+  if (seq.sampled.empty() && seq.finish == FinishReason::kNone) return true;
   const bool first = static_cast<int64_t>(seq.sampled.size()) == seq.generated();
   if (first) {
     stats.prompt_tokens += seq.prompt_length;
@@ -123,6 +124,7 @@ void Engine::Impl::Settle(Sequence& seq) {
   const bool finished = seq.finish != FinishReason::kNone;
   Emit(seq);
   if (finished) Remove(seq);
+  return !finished;
 }
 
 void Engine::Impl::Emit(Sequence& seq) {

@@ -16,7 +16,7 @@ constexpr int kMaxJsonDepth = 64;
 
 // Texts of tokens that end a turn whatever the file calls its EOS, where they are special.
 constexpr std::string_view kTurnEnds[] = {
-    "<|im_end|>",    "<|eot_id|>",    "<|eom_id|>",
+    "<|im_end|>",      "<|eot_id|>",    "<|eom_id|>",
     "<|end_of_text|>", "<|endoftext|>", "<｜end▁of▁sentence｜>",
 };
 
@@ -81,7 +81,8 @@ std::string TemplateText(const json& config) {
   if (!found->is_array()) return "";
   std::string first;
   for (const json& entry : *found) {
-    if (!entry.is_object() || !entry.contains("template") || !entry["template"].is_string()) continue;
+    if (!entry.is_object() || !entry.contains("template") || !entry["template"].is_string())
+      continue;
     std::string text = entry["template"].get<std::string>();
     if (TokenText(entry, "name") == "default") return text;
     if (first.empty()) first = std::move(text);
@@ -276,10 +277,12 @@ Result<std::vector<int32_t>> RenderChat(const Bundle& bundle, std::string_view m
   const json messages = TRY(ParseJson(messages_json, "messages"));
   if (!messages.is_array()) return Error{Code::kInvalid, "messages is not a JSON array"};
   for (size_t i = 0; i < messages.size(); ++i) {
-    if (messages[i].is_object() && messages[i].contains("role") && messages[i]["role"].is_string()) {
+    if (messages[i].is_object() && messages[i].contains("role") &&
+        messages[i]["role"].is_string()) {
       continue;
     }
-    return Error{Code::kInvalid, "messages[" + std::to_string(i) + "] is not an object with a role"};
+    return Error{Code::kInvalid,
+                 "messages[" + std::to_string(i) + "] is not an object with a role"};
   }
   if (!bundle.chat_template_error.empty()) {
     return Error{Code::kUnsupported,
@@ -291,11 +294,13 @@ Result<std::vector<int32_t>> RenderChat(const Bundle& bundle, std::string_view m
   }
   // The texts go in as they are, so that the order of their keys, which templates print, is kept.
   std::string inputs = "{\"messages\":" + std::string(messages_json);
-  inputs += add_generation_prompt ? ",\"add_generation_prompt\":true" : ",\"add_generation_prompt\":false";
-  for (const auto& [name, text] : {std::pair("bos_token", &bundle.bos_token),
-                                   std::pair("eos_token", &bundle.eos_token)}) {
+  inputs += add_generation_prompt ? ",\"add_generation_prompt\":true"
+                                  : ",\"add_generation_prompt\":false";
+  for (const auto& [name, text] :
+       {std::pair("bos_token", &bundle.bos_token), std::pair("eos_token", &bundle.eos_token)}) {
     const json value = *text;
-    inputs += std::string(",\"") + name + "\":" + value.dump(-1, ' ', false, json::error_handler_t::replace);
+    inputs += std::string(",\"") + name +
+              "\":" + value.dump(-1, ' ', false, json::error_handler_t::replace);
   }
   if (!extra_json.empty()) inputs += TRY(ExtraMembers(extra_json));
   inputs += "}";

@@ -23,7 +23,8 @@ struct Bundle {
   std::unique_ptr<ChatTemplate> chat_template;  // null when the file has none
   std::string chat_template_error;              // why the one it has cannot be used, else empty
   std::optional<ThoughtSplitter::Tags> thought_tags;
-  // As generation_config.json or general.sampling.* state it, SamplingParams' own where they do not.
+  // As generation_config.json or general.sampling.* state it, SamplingParams' own where they do
+  // not.
   SamplingParams default_sampling;
   std::vector<int32_t> eos_ids;      // every id that ends a turn, sorted
   std::string bos_token, eos_token;  // texts, for templates

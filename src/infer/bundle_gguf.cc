@@ -81,13 +81,15 @@ Result<TokenizerSpec> TokenizerSpecFromGguf(const Metadata& m) {
   }
   spec.pre = TRY(MetaString(m, Key("pre"))).value_or("default");
   spec.tokens = TRY(Strings(m, "tokens"));
-  if (spec.tokens.empty()) return Error{Code::kCorrupt, "tokenizer.ggml.tokens is missing or empty"};
+  if (spec.tokens.empty())
+    return Error{Code::kCorrupt, "tokenizer.ggml.tokens is missing or empty"};
   const size_t vocab = spec.tokens.size();
   spec.types = TRY(Numbers<int32_t>(m, "token_type"));
   spec.scores = TRY(Numbers<float>(m, "scores"));
   spec.merges = TRY(Strings(m, "merges"));
-  for (const auto& [name, size] : {std::pair<std::string_view, size_t>("token_type", spec.types.size()),
-                                   {"scores", spec.scores.size()}}) {
+  for (const auto& [name, size] :
+       {std::pair<std::string_view, size_t>("token_type", spec.types.size()),
+        {"scores", spec.scores.size()}}) {
     if (size == 0 || size == vocab) continue;
     return Error{Code::kCorrupt, Key(name) + " has " + std::to_string(size) + " entries for " +
                                      std::to_string(vocab) + " tokens"};
@@ -98,8 +100,8 @@ Result<TokenizerSpec> TokenizerSpecFromGguf(const Metadata& m) {
   spec.pad = TRY(Id(m, "padding_token_id", vocab));
   spec.add_bos = TRY(MetaBool(m, Key("add_bos_token"))).value_or(AddsBosByDefault(spec));
   spec.add_eos = TRY(MetaBool(m, Key("add_eos_token"))).value_or(false);
-  spec.add_space_prefix = TRY(MetaBool(m, Key("add_space_prefix")))
-                              .value_or(spec.model == TokenizerSpec::Model::kSpm);
+  spec.add_space_prefix =
+      TRY(MetaBool(m, Key("add_space_prefix"))).value_or(spec.model == TokenizerSpec::Model::kSpm);
   return spec;
 }
 

@@ -77,13 +77,20 @@ Result<EngineOptions> Resolve(const ModelConfig& config, EngineOptions o) {
 
 std::string_view FinishReasonName(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kNone: return "";
-    case FinishReason::kStopId: return "stop";
-    case FinishReason::kStopString: return "stop";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kContext: return "context";
-    case FinishReason::kCancelled: return "cancelled";
-    case FinishReason::kError: return "error";
+    case FinishReason::kNone:
+      return "";
+    case FinishReason::kStopId:
+      return "stop";
+    case FinishReason::kStopString:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kContext:
+      return "context";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kError:
+      return "error";
   }
   return "";
 }
@@ -100,6 +107,11 @@ Engine::Impl::Impl(Model& m, const Tokenizer* t, const EngineOptions& o)
   running.reserve(most);
   batch.reserve(most);
   inputs.reserve(most);
+  if (m.config().mtp_layers > 0) {
+    mtp_batch.reserve(most);
+    mtp_inputs.reserve(most);
+    mtp_hidden.reserve(most * (kMaxDraft + 1) * static_cast<size_t>(m.config().width));
+  }
   outputs.resize(most);
   for (StepOutput& out : outputs) out.tokens.reserve(kMaxDraft + 1);
   for (int i = 0; i < m.exec().threads(); ++i) samplers.emplace_back(m.config().vocab);
@@ -161,11 +173,14 @@ std::span<const StepOutput> Engine::Impl::Step() {
     model.exec().pool().For(decoding, [&](int64_t task, int worker) {
       Absorb(*batch[static_cast<size_t>(task)], result, samplers[static_cast<size_t>(worker)]);
     });
+    const bool mtp = WantsMtp(decoding);
     int64_t drafted = 0;
     for (Sequence* seq : batch) {
       drafted += seq->drafted;
-      Settle(*seq);
+      const bool spoke = !seq->sampled.empty();
+      if (Settle(*seq) && spoke && mtp) NoteForMtp(*seq, result);
     }
+    RunMtp();
     ++stats.steps;
     if (decode_only) {
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;

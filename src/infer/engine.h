@@ -22,9 +22,9 @@ std::string_view FinishReasonName(FinishReason reason);
 struct Request {
   std::vector<int32_t> prompt;  // at least one id
   SamplingParams sampling;
-  int64_t max_tokens = -1;      // -1: until the context is full; 0: the prompt alone, for scoring
-  std::vector<int32_t> stop_ids;           // with the model's own eos ids, unless ignore_eos
-  std::vector<std::string> stop_strings;   // needs Engine's tokenizer; the match is not shown
+  int64_t max_tokens = -1;        // -1: until the context is full; 0: the prompt alone, for scoring
+  std::vector<int32_t> stop_ids;  // with the model's own eos ids, unless ignore_eos
+  std::vector<std::string> stop_strings;  // needs Engine's tokenizer; the match is not shown
   bool ignore_eos = false;
   bool prompt_logprobs = false;  // scoring: log-probability of each prompt token after the first
 };
@@ -38,8 +38,8 @@ struct StepOutput {
   std::vector<SampledToken> tokens;
   std::vector<float> prompt_logprobs;  // once, with the first output, when asked for
   FinishReason finish = FinishReason::kNone;
-  std::string error;           // finish == kError: which layer held NaN or Inf
-  int64_t cached_tokens = 0;   // prompt tokens taken from the prefix cache
+  std::string error;          // finish == kError: which layer held NaN or Inf
+  int64_t cached_tokens = 0;  // prompt tokens taken from the prefix cache
   // When a stop string ended the output: how many trailing bytes are to be dropped of the text of
   // all its ids (StreamDecoder without special tokens).
   int64_t stop_bytes = 0;
@@ -53,7 +53,8 @@ struct EngineOptions {
   int64_t prefill_chunk = 512;  // prompt tokens a step may take in, over all sequences
   KvType kv_type = KvType::kF16;
   bool prefix_cache = true;
-  // kAuto drafts where it was measured to pay; kAlways wherever there is a guess, whatever it costs.
+  // kAuto drafts where it was measured to pay; kAlways wherever there is a guess, whatever it
+  // costs.
   enum class Speculation { kOff, kAuto, kAlways } speculation = Speculation::kAuto;
 };
 

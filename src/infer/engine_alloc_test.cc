@@ -110,14 +110,14 @@ TEST(EngineAlloc, EvictingAllocatesNothing) {
   auto model = TinyModel(exec, Shape::kLlama);
   auto engine = NewEngine(*model, options);
   Rng rng(4);
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 6; ++i) {
     MustSubmit(*engine, Greedy(RandomIds(rng, 60), 1));
     Drain(*engine);
   }
   MustSubmit(*engine, Greedy(RandomIds(rng, 5), 150));
   for (int i = 0; i < 40; ++i) (void)engine->Step();
-  const int64_t before = allocations.load();
   EXPECT_EQ(engine->stats().free_blocks, 0);
+  const int64_t before = allocations.load();
   for (int i = 0; i < 100; ++i) (void)engine->Step();
   EXPECT_EQ(allocations.load() - before, 0);
   EXPECT_EQ(engine->stats().free_blocks, 0);

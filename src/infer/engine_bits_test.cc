@@ -123,6 +123,20 @@ TEST_P(EngineBits, WithAndWithoutSpeculation) {
   }
 }
 
+// Text without repetitions leaves nothing to look up: the drafts are the extra layer's.
+TEST_P(EngineBits, PredictionLayerDraftsWhereThereIsOne) {
+  Rng rng(9);
+  Request request = Greedy(RandomIds(rng, 32), 60);
+  request.sampling.temperature = 5;
+  request.sampling.top_p = 1;
+  EngineOptions options;
+  options.speculation = EngineOptions::Speculation::kOff;
+  const Answer want = RunAlone(*model_, request, options);
+  options.speculation = EngineOptions::Speculation::kAlways;
+  const Engine::Stats stats = ExpectSame({request}, {want}, options, "prediction");
+  EXPECT_TRUE(model_->config().mtp_layers == 0 || stats.drafted_tokens > 50);
+}
+
 // Where generated tokens run in the same form as a prompt's, scoring a text gives the very bits
 // with which it was sampled.
 TEST_P(EngineBits, ScoringGivesTheBitsOfSampling) {
@@ -197,13 +211,14 @@ std::string CaseName(const ::testing::TestParamInfo<Case>& info) {
          std::string(Info(info.param.type).name);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, EngineBits,
-    ::testing::Values(Case{Shape::kLlama, DType::kF32}, Case{Shape::kLlama, DType::kQ8_0},
-                      Case{Shape::kQwen2, DType::kBF16}, Case{Shape::kDeepseekV3, DType::kF32},
-                      Case{Shape::kDeepseekV3, DType::kQ4_0},
-                      Case{Shape::kDeepseekMtp, DType::kF32}),
-    CaseName);
+INSTANTIATE_TEST_SUITE_P(Shapes, EngineBits,
+                         ::testing::Values(Case{Shape::kLlama, DType::kF32},
+                                           Case{Shape::kLlama, DType::kQ8_0},
+                                           Case{Shape::kQwen2, DType::kBF16},
+                                           Case{Shape::kDeepseekV3, DType::kF32},
+                                           Case{Shape::kDeepseekV3, DType::kQ4_0},
+                                           Case{Shape::kDeepseekMtp, DType::kF32}),
+                         CaseName);
 
 }  // namespace
 }  // namespace hadal

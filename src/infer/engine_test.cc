@@ -1,7 +1,6 @@
 #include "infer/engine.h"
 
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,8 +52,7 @@ std::string SubmitError(Engine& engine, const Request& request) {
   return id.ok() ? "ok" : id.error().message;
 }
 
-#define EXPECT_HAS(text, part) \
-  EXPECT_NE(std::string(text).find(part), std::string::npos) << (text)
+#define EXPECT_HAS(text, part) EXPECT_NE(std::string(text).find(part), std::string::npos) << (text)
 
 TEST_F(EngineTest, BadRequestsAreRefusedWithWhatAndWhere) {
   EngineOptions options;
@@ -289,8 +287,8 @@ std::unique_ptr<Model> PoisonedModel() {
   const ModelConfig config = TinyConfig(Shape::kQwen2);
   std::vector<TensorSpec> specs;
   for (const ParamSpec& p : ListParams(config)) specs.push_back({p.name, DType::kF32, p.shape});
-  const auto folder = std::filesystem::temp_directory_path() /
-                      ("hadal_poisoned_" + std::to_string(::getpid()));
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("hadal_poisoned_" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   const auto fill = [&](size_t index, std::span<std::byte> out) -> Status {
     const TensorSpec& spec = specs[index];
@@ -301,7 +299,8 @@ std::unique_ptr<Model> PoisonedModel() {
     const auto width = static_cast<size_t>(config.width);
     const bool writes = spec.name == "model.layers.0.self_attn.o_proj.weight" ||
                         spec.name == "model.layers.0.mlp.down_proj.weight";
-    if (writes) std::fill_n(v.begin() + 5 * static_cast<ptrdiff_t>(v.size() / width), v.size() / width, 0.0f);
+    if (writes)
+      std::fill_n(v.begin() + 5 * static_cast<ptrdiff_t>(v.size() / width), v.size() / width, 0.0f);
     if (spec.name == "model.embed_tokens.weight") {
       for (size_t id = 0; id < static_cast<size_t>(kVocab); ++id) v[id * width + 5] = 0;
       v[kPoison * width + 5] = 100;
@@ -335,8 +334,8 @@ TEST_F(EngineTest, InfinityEndsItsRequestAloneAndNamesTheLayer) {
   for (const Request& r : requests) want.push_back(RunAlone(model(), r));
 
   std::vector<Request> mixed = requests;
-  mixed[2].prompt[5] = kPoison;                          // in the prompt
-  mixed[5].sampling.logit_bias = {{kPoison, 100.0f}};    // as its first answer
+  mixed[2].prompt[5] = kPoison;                        // in the prompt
+  mixed[5].sampling.logit_bias = {{kPoison, 100.0f}};  // as its first answer
   auto engine = NewEngine(model(), {});
   std::vector<RequestId> ids;
   for (const Request& r : mixed) ids.push_back(MustSubmit(*engine, r));

@@ -21,8 +21,8 @@ struct Sequence {
   RequestId id = 0;
   Request request;
   int64_t prompt_length = 0;
-  int64_t most_tokens = 0;       // of output
-  std::vector<int32_t> tokens;   // prompt, output, then the guesses of the step in hand
+  int64_t most_tokens = 0;        // of output
+  std::vector<int32_t> tokens;    // prompt, output, then the guesses of the step in hand
   std::vector<int32_t> stop_ids;  // sorted
   std::vector<int32_t> blocks;
   int64_t shared = 0, computed = 0;
@@ -45,8 +45,9 @@ struct Sequence {
   int64_t stop_bytes = 0;
   std::string error;
 
-  // Multi-token prediction: positions [mtp_start, mtp_end) have their state in the extra layer.
-  int64_t mtp_start = 0, mtp_end = 0;
+  // Multi-token prediction: positions [mtp_start, mtp_end) have their state in the extra layer,
+  // from block mtp_block on.
+  int64_t mtp_start = 0, mtp_end = -1, mtp_block = 0;
   int32_t mtp_draft = -1;
 
   int64_t known() const { return static_cast<int64_t>(tokens.size()) - drafts; }
@@ -103,9 +104,14 @@ struct Engine::Impl {
   void Sample(Sequence& seq, const ForwardResult& result, Sampler& sampler);
   bool RowFails(Sequence& seq, const ForwardResult& result, int64_t row, int64_t position);
   void Accept(Sequence& seq, SampledToken token);
-  void Settle(Sequence& seq);
+  bool Settle(Sequence& seq);
   void Emit(Sequence& seq);
   void Remove(Sequence& seq);
+
+  // Drafts by the extra layer (mtp.cc).
+  bool WantsMtp(int64_t decoding) const;
+  void NoteForMtp(Sequence& seq, const ForwardResult& result);
+  void RunMtp();
 
   Model& model;
   const Tokenizer* tokenizer;
@@ -124,6 +130,9 @@ struct Engine::Impl {
 
   std::vector<Sequence*> batch;  // of the step in hand
   std::vector<SeqInput> inputs;
+  std::vector<Sequence*> mtp_batch;
+  std::vector<SeqInput> mtp_inputs;
+  std::vector<float> mtp_hidden;  // [rows, width]
   std::vector<Sampler> samplers;  // one a worker
   std::vector<StepOutput> outputs;
   size_t output_count = 0;

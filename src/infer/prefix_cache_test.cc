@@ -94,7 +94,9 @@ TEST(PrefixCache, RandomUseKeepsEveryBlockAccountedFor) {
       const auto first = static_cast<int32_t>(rng.Below(3));
       const int32_t parent = h.shared == 0 ? PrefixCache::kRoot : h.blocks[h.shared - 1];
       switch (rng.Below(5)) {
-        case 0: release(h); break;
+        case 0:
+          release(h);
+          break;
         case 1:
           if (const int32_t b = cache.Allocate(); b >= 0) {
             h.blocks.push_back(b);

@@ -89,7 +89,8 @@ double LogSumExp(std::span<const float> x, float max) {
 // One uniform number of [0, 1) a token, from its own place in the generator.
 double Draw(uint64_t seed, int64_t index) {
   const auto at = static_cast<uint64_t>(index);
-  const auto words = Philox({static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), 0, 0}, seed);
+  const auto words =
+      Philox({static_cast<uint32_t>(at), static_cast<uint32_t>(at >> 32), 0, 0}, seed);
   const uint64_t bits = (uint64_t{words[0]} << 32) | words[1];
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }
@@ -176,7 +177,8 @@ void Sampler::Shape(std::span<const float> logits, const SamplingParams& params,
     for (const int32_t id : output) {
       const int32_t count = std::exchange(counts_[at(id)], 0);
       if (count == 0) continue;
-      work_[at(id)] -= params.frequency_penalty * static_cast<float>(count) + params.presence_penalty;
+      work_[at(id)] -=
+          params.frequency_penalty * static_cast<float>(count) + params.presence_penalty;
     }
   }
 }
@@ -268,7 +270,9 @@ int32_t Sampler::DrawAll(double u) {
 }
 
 int32_t Sampler::DrawKept(const SamplingParams& params, float max, size_t kept, double u) const {
-  const auto weigh = [&](size_t i) { return ExpNegative((order_[i].first - max) / params.temperature); };
+  const auto weigh = [&](size_t i) {
+    return ExpNegative((order_[i].first - max) / params.temperature);
+  };
   double total = 0;
   size_t count = 0;
   for (; count < kept; ++count) {
@@ -317,7 +321,8 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   const float max = shaped_.data() == logits.data() ? raw_max : FiniteMax(shaped_);
   if (std::isnan(max)) return {.id = -1, .top = {}};  // a penalty overflowed
   if (params.temperature == 0) {
-    token.id = static_cast<int32_t>(std::find(shaped_.begin(), shaped_.end(), max) - shaped_.begin());
+    token.id =
+        static_cast<int32_t>(std::find(shaped_.begin(), shaped_.end(), max) - shaped_.begin());
   } else {
     const double u = Draw(params.seed, index);
     const bool top_k = params.top_k > 0 && params.top_k < static_cast<int64_t>(shaped_.size());
@@ -348,8 +353,8 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
       token.id = DrawKept(params, max, kept, u);
     }
   }
-  token.logprob = static_cast<float>(
-      static_cast<double>(logits[static_cast<size_t>(token.id)]) - lse);
+  token.logprob =
+      static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token.id)]) - lse);
   FillTop(logits, params.top_logprobs, lse, token);
   return token;
 }

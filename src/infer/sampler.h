@@ -11,10 +11,10 @@
 namespace hadal {
 
 struct SamplingParams {
-  float temperature = 0.6f;  // 0: greedy (ties to the lower id)
-  float top_p = 0.95f;       // 1: off
-  int32_t top_k = 0;         // 0: off
-  float min_p = 0.0f;        // 0: off
+  float temperature = 0.6f;         // 0: greedy (ties to the lower id)
+  float top_p = 0.95f;              // 1: off
+  int32_t top_k = 0;                // 0: off
+  float min_p = 0.0f;               // 0: off
   float repetition_penalty = 1.0f;  // 1: off; over prompt and output (CTRL, arXiv:1909.05858)
   float frequency_penalty = 0.0f, presence_penalty = 0.0f;  // over output, as OpenAI defines them
   std::vector<std::pair<int32_t, float>> logit_bias;        // an id given twice gets both

@@ -81,7 +81,8 @@ Kept KeepRef(const std::vector<float>& z, const SamplingParams& p) {
 }
 
 double UniformAt(uint64_t seed, uint64_t index) {
-  const auto w = Philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0}, seed);
+  const auto w =
+      Philox({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0}, seed);
   return static_cast<double>(((uint64_t{w[0]} << 32) | w[1]) >> 11) * 0x1p-53;
 }
 
@@ -136,7 +137,8 @@ TEST(Sampler, EveryChoiceEqualsThePlainDefinition) {
     if (rng.Below(2) == 0) p.repetition_penalty = 0.5f + rng.NextFloat();
     if (rng.Below(2) == 0) p.frequency_penalty = rng.NextFloat() * 2 - 1;
     if (rng.Below(2) == 0) p.presence_penalty = rng.NextFloat() * 2 - 1;
-    if (rng.Below(3) == 0) p.logit_bias = {{static_cast<int32_t>(rng.Below(n)), rng.NextFloat() * 9}};
+    if (rng.Below(3) == 0)
+      p.logit_bias = {{static_cast<int32_t>(rng.Below(n)), rng.NextFloat() * 9}};
     p.seed = rng.Next64();
     std::vector<int32_t> prompt(rng.Below(20)), output(rng.Below(20));
     for (int32_t& id : prompt) id = static_cast<int32_t>(rng.Below(n));
@@ -148,7 +150,8 @@ TEST(Sampler, EveryChoiceEqualsThePlainDefinition) {
     const Kept kept = KeepRef(ShapeRef(z, p, prompt, output), p);
     ASSERT_TRUE(Picks(kept, UniformAt(p.seed, static_cast<uint64_t>(index)), got.id))
         << "round " << round << " n " << n << " id " << got.id;
-    ASSERT_NEAR(static_cast<double>(got.logprob), LogprobRef(z, got.id), 2e-6 * (1 + std::abs(got.logprob)));
+    ASSERT_NEAR(static_cast<double>(got.logprob), LogprobRef(z, got.id),
+                2e-6 * (1 + std::abs(got.logprob)));
     // Scratch is clean again.
     ASSERT_EQ(sampler.Sample(z, p, prompt, output, index).id, got.id);
   }

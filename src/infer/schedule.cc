@@ -1,6 +1,7 @@
 // Which tokens of which sequences go into the next forward pass, and who gives way when blocks run
 // out. Requests are served in the order they came: the oldest always goes on, so all end.
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "infer/internal_engine.h"
@@ -83,7 +84,7 @@ void Engine::Impl::ReleaseBlocks(Sequence& seq) {
   }
   seq.blocks.clear();
   seq.shared = seq.computed = 0;
-  seq.mtp_start = seq.mtp_end = 0;
+  seq.mtp_end = -1;
   seq.mtp_draft = -1;
 }
 
@@ -135,15 +136,17 @@ int64_t Engine::Impl::DraftLength(int64_t decoding, DraftSource source) const {
 
 void Engine::Impl::Draft(Sequence& seq, int64_t decoding) {
   if (options.speculation == EngineOptions::Speculation::kOff) return;
+  const int32_t predicted = std::exchange(seq.mtp_draft, -1);
   const int64_t most = std::min(seq.most_tokens - seq.generated() - 1, kMaxDraft);
   if (most <= 0) return;
   int32_t guess[kMaxDraft];
   DraftSource source = DraftSource::kMtp;
-  int64_t found = seq.lookup.Draft(seq.tokens, std::span(guess, static_cast<size_t>(most)), &source);
+  int64_t found =
+      seq.lookup.Draft(seq.tokens, std::span(guess, static_cast<size_t>(most)), &source);
   if (found > 0) found = std::min(found, DraftLength(decoding, source));
-  if (found == 0 && seq.mtp_draft >= 0) {
+  if (found == 0 && predicted >= 0) {
     source = DraftSource::kMtp;
-    guess[0] = seq.mtp_draft;
+    guess[0] = predicted;
     found = std::min<int64_t>(1, DraftLength(decoding, source));
   }
   // A guess is worth no one else's place.

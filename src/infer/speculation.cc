@@ -6,11 +6,11 @@ namespace hadal {
 namespace {
 
 constexpr size_t kHeads = 4096;
-constexpr int64_t kPlainFirst = 4;     // steps without drafts before the first draft
-constexpr int64_t kPlainEvery = 64;    // and now and then, because a step's time drifts
+constexpr int64_t kPlainFirst = 4;   // steps without drafts before the first draft
+constexpr int64_t kPlainEvery = 64;  // and now and then, because a step's time drifts
 constexpr int64_t kMaxProbeGap = 1024;
 constexpr double kTimeWeight = 0.1, kChanceWeight = 0.05;  // of a new measurement
-constexpr double kRowGuess = 0.25;     // time of a drafted row, in plain rows, before it is measured
+constexpr double kRowGuess = 0.25;  // time of a drafted row, in plain rows, before it is measured
 
 // A single wild measurement (another process took the core) moves the mean by little.
 double Blend(double mean, double sample, double weight) {
@@ -101,8 +101,8 @@ void SpeculationPolicy::RecordStep(int64_t sequences, int64_t drafted, double se
   Batch& batch = batches_[static_cast<size_t>(sequences)];
   if (drafted == 0) {
     // The first steps warm caches: only the last of them counts.
-    batch.plain_s = batch.plain_steps < kPlainFirst ? seconds
-                                                    : Blend(batch.plain_s, seconds, kTimeWeight);
+    batch.plain_s =
+        batch.plain_steps < kPlainFirst ? seconds : Blend(batch.plain_s, seconds, kTimeWeight);
     if (batch.row_s == 0) batch.row_s = kRowGuess * seconds / static_cast<double>(sequences);
     ++batch.plain_steps;
     batch.since_plain = 0;

@@ -23,8 +23,8 @@ class PromptLookup {
  public:
   void Reserve(int64_t tokens);  // no allocation up to this length
   // Continuation of the latest longest match (2 to 4 ids) of the end of `tokens`, running into
-  // itself where the text repeats. Writes up to out.size() ids; returns how many, 0 without a match.
-  // `tokens` must extend what was given before.
+  // itself where the text repeats. Writes up to out.size() ids; returns how many, 0 without a
+  // match. `tokens` must extend what was given before.
   int64_t Draft(std::span<const int32_t> tokens, std::span<int32_t> out, DraftSource* source);
 
  private:
@@ -37,9 +37,9 @@ class PromptLookup {
 };
 
 // Decides how many ids to draft. A draft pays when its chance to be accepted is more than its share
-// of time: chance > extra seconds a drafted row / seconds a token without drafts. Both are measured:
-// chances a source, times a batch size. A source that does not pay is tried again now and then,
-// ever more rarely.
+// of time: chance > extra seconds a drafted row / seconds a token without drafts. Both are
+// measured: chances a source, times a batch size. A source that does not pay is tried again now and
+// then, ever more rarely.
 class SpeculationPolicy {
  public:
   // For a step of `sequences` sequences; 0 when drafting does not pay.
@@ -50,21 +50,21 @@ class SpeculationPolicy {
 
  private:
   struct Source {
-    double chance;             // of a drafted id whose predecessors were accepted
+    double chance;  // of a drafted id whose predecessors were accepted
     bool on = true;
-    int64_t next_probe = 0;    // step number
+    int64_t next_probe = 0;  // step number
     int64_t probe_gap = 32;
   };
   struct Batch {
-    double plain_s = 0;         // a step without drafts
-    double row_s = 0;           // a drafted row
+    double plain_s = 0;  // a step without drafts
+    double row_s = 0;    // a drafted row
     int64_t plain_steps = 0, since_plain = 0;
   };
   // The chance at which drafting breaks even.
   static double BreakEven(const Batch& batch, int64_t sequences);
 
-  std::array<Source, kDraftSources> sources_ = {{{.chance = 0.7}, {.chance = 0.4}, {.chance = 0.6},
-                                                 {.chance = 0.7}}};
+  std::array<Source, kDraftSources> sources_ = {
+      {{.chance = 0.7}, {.chance = 0.4}, {.chance = 0.6}, {.chance = 0.7}}};
   std::array<Batch, kMaxSpeculativeBatch + 1> batches_{};
   int64_t steps_ = 0;
 };

@@ -10,7 +10,7 @@ namespace hadal {
 struct StopMatcher::Automaton {
   struct Node {
     uint32_t first_child = 0, children = 0;
-    uint32_t fail = 0;    // the longest proper suffix of this path that is a path too
+    uint32_t fail = 0;  // the longest proper suffix of this path that is a path too
     uint32_t depth = 0;
     uint32_t length = 0;  // of the longest string that ends here, 0 when none does
     uint8_t byte = 0;     // on the edge from its parent
@@ -21,8 +21,8 @@ struct StopMatcher::Automaton {
   uint32_t Child(uint32_t at, uint8_t byte) const {
     const auto begin = nodes.begin() + nodes[at].first_child;
     const auto end = begin + nodes[at].children;
-    const auto found = std::lower_bound(begin, end, byte,
-                                        [](const Node& n, uint8_t b) { return n.byte < b; });
+    const auto found =
+        std::lower_bound(begin, end, byte, [](const Node& n, uint8_t b) { return n.byte < b; });
     return found != end && found->byte == byte ? static_cast<uint32_t>(found - nodes.begin()) : 0;
   }
   uint32_t Next(uint32_t at, uint8_t byte) const {
