@@ -63,9 +63,7 @@ void CheckRounding(uint32_t count, Widen widen, Narrow narrow) {
 
 TEST(Half, F16RoundsToNearestEven) { CheckRounding(0x7c00, F16ToF32, F32ToF16); }
 
-TEST(Half, BF16RoundsToNearestEven) {
-  CheckRounding(0x7f80, BF16ToF32, F32ToBF16);
-}
+TEST(Half, BF16RoundsToNearestEven) { CheckRounding(0x7f80, BF16ToF32, F32ToBF16); }
 
 TEST(Half, F16OverflowsToInfAtTheHalfWayPoint) {
   EXPECT_EQ(F32ToF16(65504.0f), 0x7bff);
