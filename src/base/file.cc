@@ -83,16 +83,22 @@ Error SystemError(const std::string& what, const std::string& path) {
   return {code, path + ": " + what + ": " + std::strerror(errno)};
 }
 
-}  // namespace
-
-Result<MappedFile> MappedFile::Open(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+// A descriptor of a regular file. O_NONBLOCK, because opening a pipe would wait for its writer.
+Result<int> OpenRegular(const std::string& path, struct stat& info) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return SystemError("cannot open", path);
-  struct stat info;
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     close(fd);
     return Error{Code::kIo, path + ": not a regular file"};
   }
+  return fd;
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::Open(const std::string& path) {
+  struct stat info;
+  const int fd = TRY(OpenRegular(path, info));
   MappedFile file;
   file.path_ = path;
   file.size_ = static_cast<size_t>(info.st_size);
@@ -155,8 +161,8 @@ void MappedFile::DropPages(std::span<const std::byte> part) const {
 }
 
 Result<std::string> ReadFile(const std::string& path, uint64_t max_bytes) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return SystemError("cannot open", path);
+  struct stat info;
+  const int fd = TRY(OpenRegular(path, info));
   std::string text;
   char chunk[1 << 16];
   for (;;) {

@@ -49,6 +49,13 @@ TEST_F(FileTest, ErrorsNameThePath) {
   EXPECT_EQ(folder.error().code, Code::kIo);
 }
 
+TEST_F(FileTest, PipesAndDevicesAreRefusedAtOnce) {
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(MappedFile::Open(Path("pipe")).error().code, Code::kIo);
+  EXPECT_EQ(ReadFile(Path("pipe")).error().code, Code::kIo);
+  EXPECT_EQ(ReadFile("/dev/zero").error().code, Code::kIo);
+}
+
 TEST_F(FileTest, TruncationWhileMappedReadsZerosAndIsNoticed) {
   ASSERT_TRUE(WriteFileAtomic(Path("a"), std::string(1 << 20, 'x')).ok());
   auto file = MappedFile::Open(Path("a"));
