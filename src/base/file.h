@@ -39,7 +39,7 @@ class MappedFile {
   int slot_ = -1;  // index in the table of guarded regions
 };
 
-// The whole file as a string; refuses files over max_bytes.
+// The whole file (or what a pipe or terminal gives) as a string; refuses more than max_bytes.
 Result<std::string> ReadFile(const std::string& path, uint64_t max_bytes = 1ull << 30);
 
 // A file written under a temporary name beside `path`, then synced and renamed by Commit().

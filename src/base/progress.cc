@@ -61,8 +61,9 @@ std::string ProgressLine(const std::string& label, int64_t done, int64_t total, 
     const double share = static_cast<double>(done) / static_cast<double>(total);
     if (bar >= 5) {
       const auto full = static_cast<size_t>(share * bar);
-      line +=
-          "[" + std::string(full, '#') + std::string(static_cast<size_t>(bar) - full, '.') + "]";
+      line += '[';
+      line.append(full, '#').append(static_cast<size_t>(bar) - full, '.');
+      line += ']';
     }
     char percent[16];
     snprintf(percent, sizeof percent, "%4d%%  ", static_cast<int>(share * 100));
