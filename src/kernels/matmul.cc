@@ -30,7 +30,7 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 const MatMulKernels& KernelsOf(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return internal::Avx2MatMulKernels();
-  if (isa == Isa::kAvx512) return internal::Avx2MatMulKernels();
+  if (isa == Isa::kAvx512) return internal::Avx512MatMulKernels();
 #endif
   return internal::ScalarMatMulKernels();
 }
@@ -260,8 +260,7 @@ void RunTask(const MatMulKernels& kernels, const Job& job, int64_t task, Workspa
   return RunFloatsPanel(kernels, job, part, scratch);
 }
 
-void RunJobs(const Exec& exec, std::span<Job> jobs) {
-  const MatMulKernels& kernels = KernelsOf(exec.isa());
+void RunJobs(const Exec& exec, const MatMulKernels& kernels, std::span<Job> jobs) {
   QuantiseSources(exec, kernels, jobs);
   const int64_t tasks = PlanTasks(exec, jobs);
   exec.pool().For(tasks, [&](int64_t task, int worker) {
@@ -350,9 +349,14 @@ void PackedMatrix::Row(int64_t r, float* out) const {
 
 void MatMul(const Exec& exec, View2<const float> x, const PackedMatrix& w, View2<float> y,
             std::span<const float> bias) {
+  internal::MatMulWith(KernelsOf(exec.isa()), exec, x, w, y, bias);
+}
+
+void internal::MatMulWith(const MatMulKernels& kernels, const Exec& exec, View2<const float> x,
+                          const PackedMatrix& w, View2<float> y, std::span<const float> bias) {
   const Workspace::Position mark = exec.shared().Mark();
   Job job = MakeJob(x, {}, w, y, bias);
-  RunJobs(exec, {&job, 1});
+  RunJobs(exec, kernels, {&job, 1});
   exec.shared().Release(mark);
 }
 
@@ -362,7 +366,7 @@ void MatMulGroup(const Exec& exec, View2<const float> x, std::span<const MatMulP
   for (size_t i = 0; i < parts.size(); ++i) {
     jobs[i] = MakeJob(x, {}, *parts[i].w, parts[i].y, parts[i].bias);
   }
-  RunJobs(exec, {jobs, parts.size()});
+  RunJobs(exec, KernelsOf(exec.isa()), {jobs, parts.size()});
   exec.shared().Release(mark);
 }
 
@@ -373,7 +377,7 @@ void MatMulJobs(const Exec& exec, std::span<const MatMulJob> jobs_in) {
     const MatMulJob& in = jobs_in[i];
     jobs[i] = MakeJob(in.x, in.row_ids, *in.w, in.y, {});
   }
-  RunJobs(exec, {jobs, jobs_in.size()});
+  RunJobs(exec, KernelsOf(exec.isa()), {jobs, jobs_in.size()});
   exec.shared().Release(mark);
 }
 

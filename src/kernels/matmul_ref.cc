@@ -35,8 +35,7 @@ QuantisedBlock QuantiseBlock(const float* x) {
   return out;
 }
 
-float BlockDot(DType type, const std::vector<RowBlock>& row,
-               const std::vector<QuantisedBlock>& x) {
+float BlockDot(DType type, const std::vector<RowBlock>& row, const std::vector<QuantisedBlock>& x) {
   const internal::BlockFormat& format = internal::FormatOf(type);
   float acc = 0;
   for (size_t b = 0; b < row.size(); ++b) {

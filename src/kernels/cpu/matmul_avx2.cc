@@ -41,7 +41,9 @@ struct Avx2 {
     _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
   }
   static HADAL_INLINE F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
-  static HADAL_INLINE F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static HADAL_INLINE F Load(const float* p) {
+    return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+  }
   static HADAL_INLINE void Store(float* p, F x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);
@@ -145,8 +147,14 @@ struct Avx2 {
     return {_mm256_maddubs_epi16(codes.a, q.a), _mm256_maddubs_epi16(codes.b, q.b)};
   }
   static HADAL_INLINE D Dot(D d, B codes, B q) {
-    return {_mm256_add_epi16(d.a, _mm256_maddubs_epi16(codes.a, q.a)),
-            _mm256_add_epi16(d.b, _mm256_maddubs_epi16(codes.b, q.b))};
+    return Pin({_mm256_add_epi16(d.a, _mm256_maddubs_epi16(codes.a, q.a)),
+                _mm256_add_epi16(d.b, _mm256_maddubs_epi16(codes.b, q.b))});
+  }
+  // Integer sums are associative, so the compiler would gather the products of all rows first and
+  // spill them; a value that passes through an empty asm must be added up where it stands.
+  static HADAL_INLINE I Pin(I x) {
+    asm("" : "+x"(x.a), "+x"(x.b));
+    return x;
   }
   static HADAL_INLINE I Sum(D d) {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -161,7 +169,9 @@ struct Avx2 {
     return Sum({_mm256_maddubs_epi16(w.magnitudes.a, _mm256_sign_epi8(q.a, w.codes.a)),
                 _mm256_maddubs_epi16(w.magnitudes.b, _mm256_sign_epi8(q.b, w.codes.b))});
   }
-  static HADAL_INLINE I SignedDot(I d, const Signed& w, B q) { return AddI(d, SignedFirst(w, q)); }
+  static HADAL_INLINE I SignedDot(I d, const Signed& w, B q) {
+    return Pin(AddI(d, SignedFirst(w, q)));
+  }
 
   static HADAL_INLINE int32_t SumLanes(__m256i v) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -171,8 +181,7 @@ struct Avx2 {
   static HADAL_INLINE uint32_t MaxLanes(__m256i v) {
     __m128i s = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     s = _mm_max_epu32(s, _mm_shuffle_epi32(s, 0x4e));
-    return static_cast<uint32_t>(
-        _mm_cvtsi128_si32(_mm_max_epu32(s, _mm_shuffle_epi32(s, 0xb1))));
+    return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(s, _mm_shuffle_epi32(s, 0xb1))));
   }
   static void Quantise(const float* x, int64_t blocks, XBlock* out) {
     for (int64_t b = 0; b < blocks; ++b, x += 32) QuantiseBlock(x, out[b]);

@@ -3,7 +3,8 @@
 // function below is private to that file and compiled for that instruction set.
 //
 // The file also defines HADAL_INLINE (how helpers are inlined) and HADAL_UNROLL (before loops over
-// rows). Kernels are made for as many rows as S::kDirectRows, kBlockRows, kSignedRows, kFloatRows say.
+// rows). Kernels are made for as many rows as S::kDirectRows, kBlockRows, kSignedRows, kFloatRows
+// say.
 //
 // S provides F (16 f32), I (16 i32), B (64 bytes), D (an accumulator of byte dots) and
 //   Load/Store/Set/Zero/Mul/Fma for F, AddI/SubI/ShlI/SarI/SetI/ToF for I,
@@ -97,8 +98,7 @@ HADAL_INLINE typename S::I Correction(const XBlock& x, int s) {
 
 // Group g of four k: adds its products for M rows to d.
 template <class S, BlockFormat F, bool first, int g, int M, class Source>
-HADAL_INLINE void Group(const Source& source, const XBlock* const* x,
-                                                 int64_t b, typename S::D* d) {
+HADAL_INLINE void Group(const Source& source, const XBlock* const* x, int64_t b, typename S::D* d) {
   const typename S::B codes = source.template Codes<g>();
   HADAL_UNROLL
   for (int m = 0; m < M; ++m) {
@@ -108,17 +108,16 @@ HADAL_INLINE void Group(const Source& source, const XBlock* const* x,
 }
 
 // The j-th group of sub-block s. Neighbours in the order of a block of 32 share a load of nibbles.
-constexpr int GroupAt(int sub, int s, int j) {
-  return sub == 16 ? 4 * s + j : j / 2 + j % 2 * 4;
-}
+constexpr int GroupAt(int sub, int s, int j) { return sub == 16 ? 4 * s + j : j / 2 + j % 2 * 4; }
 
 // Chain c of groups whose sums fit S::D, then widened into dot.
 template <class S, BlockFormat F, int s, int c, int chain, int M, class Source>
-HADAL_INLINE void Chain(const Source& source, const XBlock* const* x,
-                                                 int64_t b, typename S::I* dot) {
+HADAL_INLINE void Chain(const Source& source, const XBlock* const* x, int64_t b,
+                        typename S::I* dot) {
   typename S::D d[M];
   Group<S, F, true, GroupAt(F.sub, s, c * chain + 0), M>(source, x, b, d);
-  if constexpr (chain > 1) Group<S, F, false, GroupAt(F.sub, s, c * chain + 1 % chain), M>(source, x, b, d);
+  if constexpr (chain > 1)
+    Group<S, F, false, GroupAt(F.sub, s, c * chain + 1 % chain), M>(source, x, b, d);
   if constexpr (chain > 2) {
     Group<S, F, false, GroupAt(F.sub, s, c * chain + 2 % chain), M>(source, x, b, d);
     Group<S, F, false, GroupAt(F.sub, s, c * chain + 3 % chain), M>(source, x, b, d);
@@ -137,8 +136,8 @@ HADAL_INLINE void Chain(const Source& source, const XBlock* const* x,
 }
 
 template <class S, int g, int M, class Source>
-HADAL_INLINE void SignedGroup(const Source& source, const XBlock* const* x,
-                                                       int64_t b, typename S::I* dot) {
+HADAL_INLINE void SignedGroup(const Source& source, const XBlock* const* x, int64_t b,
+                              typename S::I* dot) {
   const typename S::Signed codes = S::PrepareSigned(source.template Codes<g>());
   HADAL_UNROLL
   for (int m = 0; m < M; ++m) {
@@ -148,8 +147,8 @@ HADAL_INLINE void SignedGroup(const Source& source, const XBlock* const* x,
 }
 
 template <class S, BlockFormat F, int s, int M, class Source>
-HADAL_INLINE void SubBlock(const Source& source, const XBlock* const* x,
-                                                    int64_t b, typename S::F* acc) {
+HADAL_INLINE void SubBlock(const Source& source, const XBlock* const* x, int64_t b,
+                           typename S::F* acc) {
   typename S::I dot[M];
   if constexpr (F.is_signed) {
     SignedGroup<S, 0, M>(source, x, b, dot);
@@ -192,7 +191,8 @@ HADAL_INLINE void SubBlock(const Source& source, const XBlock* const* x,
 }
 
 template <class S, BlockFormat F, int M>
-void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_rows, float* acc_out) {
+void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_rows,
+                  float* acc_out) {
   typename S::F acc[M];
   const XBlock* x[M];
   HADAL_UNROLL
@@ -214,7 +214,8 @@ void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_ro
 }
 
 template <class S, BlockFormat F, int M>
-void PanelBlocks(const uint8_t* panel, int64_t blocks, const XBlock* const* x_rows, float* acc_out) {
+void PanelBlocks(const uint8_t* panel, int64_t blocks, const XBlock* const* x_rows,
+                 float* acc_out) {
   typename S::F acc[M];
   const XBlock* x[M];
   HADAL_UNROLL
@@ -284,11 +285,12 @@ constexpr BlockKernels MakeBlockKernels() {
 enum class Wide { kF32, kF16, kBf16, kFp8 };
 
 template <Wide W>
-constexpr int kWidth = W == Wide::kF32 ? 4 : W == Wide::kFp8 ? 1 : 2;
+constexpr int kWidth = W == Wide::kF32   ? 4
+                       : W == Wide::kFp8 ? 1
+                                         : 2;
 
 template <class S, Wide W>
-HADAL_INLINE typename S::F LoadWide(const uint8_t* p,
-                                                             typename S::F scale) {
+HADAL_INLINE typename S::F LoadWide(const uint8_t* p, typename S::F scale) {
   if constexpr (W == Wide::kF32) return S::Load(reinterpret_cast<const float*>(p));
   if constexpr (W == Wide::kF16) return S::LoadF16(p);
   if constexpr (W == Wide::kBf16) return S::LoadBf16(p);

@@ -8,12 +8,12 @@
 
 namespace hadal::internal {
 
-inline constexpr int kTile = 16;         // rows of W in a tile, one lane each
-inline constexpr int kMaxRows = 8;       // rows of x a micro-kernel may take at once
-inline constexpr int kMaxDirect = 4;     // the most of them a block kernel decodes for in registers
-inline constexpr int kBlockFormats = 13; // kQ4_0 .. kMXFP4 in the order of DType
-inline constexpr int kFloatFormats = 4;  // kF32 .. kF8E4M3
-inline constexpr int kFp8Run = 128;      // elements of k under one scale of an FP8 matrix
+inline constexpr int kTile = 16;      // rows of W in a tile, one lane each
+inline constexpr int kMaxRows = 8;    // rows of x a micro-kernel may take at once
+inline constexpr int kMaxDirect = 4;  // the most of them a block kernel decodes for in registers
+inline constexpr int kBlockFormats = 13;  // kQ4_0 .. kMXFP4 in the order of DType
+inline constexpr int kFloatFormats = 4;   // kF32 .. kF8E4M3
+inline constexpr int kFp8Run = 128;       // elements of k under one scale of an FP8 matrix
 inline constexpr uint32_t kTinyBits = 0x0d800000u;  // 2^-100: an x block below it counts as zero
 
 // 32 quantised elements of a row of x: one cache line. The sums are kept in the multiples that the
@@ -43,15 +43,15 @@ struct BlockFormat {
   enum Lut : uint8_t { kNone, kIq4, kMxfp4 };
   int bits = 4;
   int offset = 0;
-  int max_code = 15;       // after lut
+  int max_code = 15;  // after lut
   Lut lut = kNone;
   bool is_signed = false;  // codes are s8 (after lut)
   bool min = false;
   bool bf16_scale = false;
   bool signed_sc = false;
-  int sc_offset = 0;       // subtracted from sc when packing
-  int sub = 32;            // k per scale
-  int super = 1;           // blocks of 32 per super block
+  int sc_offset = 0;  // subtracted from sc when packing
+  int sub = 32;       // k per scale
+  int super = 1;      // blocks of 32 per super block
 
   constexpr int subs() const { return 32 / sub; }
   constexpr int super_head() const { return super > 1 ? (min ? 64 : 32) : 0; }
@@ -67,19 +67,27 @@ struct BlockFormat {
 };
 
 inline constexpr BlockFormat kFormats[kBlockFormats] = {
-    {.offset = 8},                                                                 // Q4_0
-    {.min = true},                                                                 // Q4_1
-    {.bits = 5, .offset = 16, .max_code = 31},                                     // Q5_0
-    {.bits = 5, .max_code = 31, .min = true},                                      // Q5_1
-    {.bits = 8, .is_signed = true},                                                // Q8_0
-    {.max_code = 3, .min = true, .sub = 16, .super = 8},                           // Q2_K
-    {.offset = 4, .max_code = 7, .signed_sc = true, .sc_offset = 32, .sub = 16, .super = 8},  // Q3_K
-    {.min = true, .super = 8},                                                     // Q4_K
-    {.bits = 5, .max_code = 31, .min = true, .super = 8},                          // Q5_K
+    {.offset = 8},                                        // Q4_0
+    {.min = true},                                        // Q4_1
+    {.bits = 5, .offset = 16, .max_code = 31},            // Q5_0
+    {.bits = 5, .max_code = 31, .min = true},             // Q5_1
+    {.bits = 8, .is_signed = true},                       // Q8_0
+    {.max_code = 3, .min = true, .sub = 16, .super = 8},  // Q2_K
+    {.offset = 4,
+     .max_code = 7,
+     .signed_sc = true,
+     .sc_offset = 32,
+     .sub = 16,
+     .super = 8},                                                                         // Q3_K
+    {.min = true, .super = 8},                                                            // Q4_K
+    {.bits = 5, .max_code = 31, .min = true, .super = 8},                                 // Q5_K
     {.bits = 6, .offset = 32, .max_code = 63, .signed_sc = true, .sub = 16, .super = 8},  // Q6_K
-    {.lut = BlockFormat::kIq4, .is_signed = true},                                 // IQ4_NL
-    {.lut = BlockFormat::kIq4, .is_signed = true, .signed_sc = true, .sc_offset = 32,
-     .super = 8},                                                                  // IQ4_XS
+    {.lut = BlockFormat::kIq4, .is_signed = true},                                        // IQ4_NL
+    {.lut = BlockFormat::kIq4,
+     .is_signed = true,
+     .signed_sc = true,
+     .sc_offset = 32,
+     .super = 8},                                                                    // IQ4_XS
     {.offset = 12, .max_code = 24, .lut = BlockFormat::kMxfp4, .bf16_scale = true},  // MXFP4
 };
 
@@ -128,5 +136,7 @@ struct MatMulKernels {
 const MatMulKernels& ScalarMatMulKernels();
 const MatMulKernels& Avx2MatMulKernels();
 const MatMulKernels& Avx512MatMulKernels();
+// The AVX-512 kernels on a machine with AVX2 only, through SIMDe; part of the tests.
+const MatMulKernels& EmulatedAvx512MatMulKernels();
 
 }  // namespace hadal::internal

@@ -1,5 +1,6 @@
 #include "kernels/cpu/matmul_pack.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -162,17 +163,28 @@ bool BadBlock(const BlockFormat& format, const RowBlock& b) {
   return BadHalf(b.d) || (format.min && BadHalf(b.dmin));
 }
 
+// Four codes at a time, as the dword of their group.
 void PutCodes(const BlockFormat& format, const uint8_t* code, int lane, uint8_t* low) {
-  for (int k = 0; k < 32; ++k) {
-    const int g = k / 4, byte = 4 * lane + k % 4;
-    if (format.bits == 8) {
-      low[64 * g + byte] = code[k];
-      continue;
-    }
-    low[64 * (g % 4) + byte] |= static_cast<uint8_t>((code[k] & 15) << (g / 4 * 4));
-    if (format.bits == 5) low[256 + byte] |= static_cast<uint8_t>(code[k] >> 4 << g);
-    if (format.bits == 6) {
-      low[256 + 64 * (g / 4) + byte] |= static_cast<uint8_t>(code[k] >> 4 << (g % 4 * 2));
+  uint32_t group[8];
+  std::memcpy(group, code, sizeof group);
+  low += 4 * lane;
+  if (format.bits == 8) {
+    for (int g = 0; g < 8; ++g) Store32(low + 64 * g, group[g]);
+    return;
+  }
+  for (int u = 0; u < 4; ++u) {
+    Store32(low + 64 * u, (group[u] & 0x0f0f0f0fu) | (group[u + 4] & 0x0f0f0f0fu) << 4);
+  }
+  if (format.bits == 5) {
+    uint32_t high = 0;
+    for (int g = 0; g < 8; ++g) high |= ((group[g] >> 4) & 0x01010101u) << g;
+    Store32(low + 256, high);
+  }
+  if (format.bits == 6) {
+    for (int half = 0; half < 2; ++half) {
+      uint32_t high = 0;
+      for (int g = 0; g < 4; ++g) high |= ((group[4 * half + g] >> 4) & 0x03030303u) << (2 * g);
+      Store32(low + 256 + 64 * half, high);
     }
   }
 }
@@ -198,7 +210,7 @@ void PutSuper(const BlockFormat& format, const RowBlock* blocks, int lane, uint8
   }
 }
 
-bool PackBlockRow(DType type, const uint8_t* in, int64_t cols, int lane, uint8_t* tile) {
+bool PackSplitRow(DType type, const uint8_t* in, int64_t cols, int lane, uint8_t* tile) {
   const BlockFormat& format = FormatOf(type);
   const DTypeInfo& info = Info(type);
   bool bad = false;
@@ -211,26 +223,77 @@ bool PackBlockRow(DType type, const uint8_t* in, int64_t cols, int lane, uint8_t
   return bad;
 }
 
-bool PackFloatRow(DType type, const uint8_t* in, int64_t cols, int lane, const float* scale,
-                  uint8_t* tile) {
+// Blocks of f16 scales (one, or two with a minimum) before codes that already lie as a tile wants
+// them: dword u of the nibbles, or dword g of the bytes.
+template <int halves, int dwords>
+bool PackPlainRow(const uint8_t* in, int64_t blocks, int lane, uint8_t* tile) {
+  constexpr int kHead = 32 * halves;
   bool bad = false;
-  for (int64_t k = 0; k < cols; ++k) {
-    const int64_t to = kTile * k + lane;
-    if (type == DType::kF32) {
-      const uint32_t v = Load32(in + 4 * k);
-      bad |= (v & 0x7f800000u) == 0x7f800000u;
-      Store32(tile + 4 * to, v);
-    } else if (type == DType::kF8E4M3) {
-      bad |= !std::isfinite(E4M3ToF32(in[k]) * scale[k / kFp8Run]);
-      tile[to] = in[k];
-    } else {
-      const uint16_t v = Load16(in + 2 * k);
-      const uint16_t top = type == DType::kF16 ? 0x7c00 : 0x7f80;
-      bad |= (v & top) == top;
-      Store16(tile + 2 * to, v);
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int h = 0; h < halves; ++h) {
+      const uint16_t half = Load16(in + 2 * h);
+      bad |= BadHalf(half);
+      Store16(tile + 32 * h + 2 * lane, half);
     }
+    for (int u = 0; u < dwords; ++u) {
+      Store32(tile + kHead + 64 * u + 4 * lane, Load32(in + 2 * halves + 4 * u));
+    }
+    in += 2 * halves + 4 * dwords;
+    tile += kHead + 64 * dwords;
   }
   return bad;
+}
+
+// mask: the exponent bits, all set in what is not finite.
+template <typename Word>
+bool PackWords(const uint8_t* in, int64_t count, int lane, Word mask, uint8_t* tile) {
+  bool bad = false;
+  for (int64_t k = 0; k < count; ++k) {
+    Word v;
+    std::memcpy(&v, in + k * static_cast<int64_t>(sizeof v), sizeof v);
+    bad |= static_cast<Word>(v & mask) == mask;
+    std::memcpy(tile + (kTile * k + lane) * static_cast<int64_t>(sizeof v), &v, sizeof v);
+  }
+  return bad;
+}
+
+// Elements k0 .. k0+count of one row, within one run of an FP8 scale.
+bool PackFloats(DType type, const uint8_t* in, int64_t k0, int64_t count, int lane,
+                const float* scale, uint8_t* tile) {
+  const int64_t width = Info(type).bytes;
+  in += k0 * width;
+  tile += k0 * kTile * width;
+  switch (type) {
+    case DType::kF32:
+      return PackWords<uint32_t>(in, count, lane, 0x7f800000u, tile);
+    case DType::kF16:
+      return PackWords<uint16_t>(in, count, lane, 0x7c00, tile);
+    case DType::kBF16:
+      return PackWords<uint16_t>(in, count, lane, 0x7f80, tile);
+    default: {
+      // 0x7f is NaN; with a sane scale no other code can overflow.
+      const float s = scale[k0 / kFp8Run];
+      bool bad = PackWords<uint8_t>(in, count, lane, 0x7f, tile);
+      if (!std::isfinite(448.0f * s)) {
+        for (int64_t k = 0; k < count; ++k) bad |= !std::isfinite(E4M3ToF32(in[k]) * s);
+      }
+      return bad;
+    }
+  }
+}
+
+bool PackBlockRow(DType type, const uint8_t* in, int64_t cols, int lane, uint8_t* tile) {
+  switch (type) {
+    case DType::kQ4_0:
+    case DType::kIQ4_NL:
+      return PackPlainRow<1, 4>(in, cols / 32, lane, tile);
+    case DType::kQ4_1:
+      return PackPlainRow<2, 4>(in, cols / 32, lane, tile);
+    case DType::kQ8_0:
+      return PackPlainRow<1, 8>(in, cols / 32, lane, tile);
+    default:
+      return PackSplitRow(type, in, cols, lane, tile);
+  }
 }
 
 float FloatAt(DType type, const uint8_t* tile, int64_t k, int lane, const float* scale) {
@@ -341,17 +404,23 @@ int64_t TileBytes(DType type, int64_t cols) {
 
 int64_t PackTile(const PackedMatrix::Impl& matrix, const uint8_t* data, int64_t row, int count,
                  uint8_t* tile) {
+  // Columns go in runs, so that the part of the tile that sixteen rows scatter into stays in L1.
+  const bool block = IsBlockType(matrix.type);
+  const int64_t run = block ? 512 : kFp8Run;
   const int64_t row_bytes = RowBytes(matrix.type, matrix.cols);
   const float* scale = matrix.scale(row / kTile);
-  int64_t first_bad = -1;
-  for (int lane = 0; lane < count; ++lane) {
-    const uint8_t* in = data + (row + lane) * row_bytes;
-    const bool bad = IsBlockType(matrix.type)
-                         ? PackBlockRow(matrix.type, in, matrix.cols, lane, tile)
-                         : PackFloatRow(matrix.type, in, matrix.cols, lane, scale, tile);
-    if (bad && first_bad < 0) first_bad = row + lane;
+  bool bad[kTile] = {};
+  for (int64_t k = 0; k < matrix.cols; k += run) {
+    const int64_t columns = std::min(run, matrix.cols - k);
+    for (int lane = 0; lane < count; ++lane) {
+      const uint8_t* in = data + (row + lane) * row_bytes;
+      bad[lane] |= block ? PackBlockRow(matrix.type, in + RowBytes(matrix.type, k), columns, lane,
+                                        tile + TileBytes(matrix.type, k))
+                         : PackFloats(matrix.type, in, k, columns, lane, scale, tile);
+    }
   }
-  return first_bad;
+  const bool* first = std::find(bad, bad + count, true);
+  return first == bad + count ? -1 : row + (first - bad);
 }
 
 void UnpackRow(const PackedMatrix::Impl& matrix, int64_t row, float* out) {

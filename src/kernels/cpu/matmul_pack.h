@@ -16,8 +16,8 @@ struct PackedMatrix::Impl {
   int64_t rows = 0, cols = 0;
   int64_t tiles = 0, tile_bytes = 0;
   Buffer tile_data;
-  Buffer scale_data;           // FP8 only
-  int64_t scale_cols = 0;      // f32 scales per 128 rows
+  Buffer scale_data;       // FP8 only
+  int64_t scale_cols = 0;  // f32 scales per 128 rows
 
   const uint8_t* tile(int64_t t) const { return tile_data.as<const uint8_t>() + t * tile_bytes; }
   // The scales of tile t; a tile of 16 rows lies in one run of 128.
@@ -31,7 +31,9 @@ namespace internal {
 
 inline bool IsBlockType(DType type) { return type >= DType::kQ4_0 && type <= DType::kMXFP4; }
 inline bool IsFloatType(DType type) { return type <= DType::kF8E4M3; }
-inline int BlockIndex(DType type) { return static_cast<int>(type) - static_cast<int>(DType::kQ4_0); }
+inline int BlockIndex(DType type) {
+  return static_cast<int>(type) - static_cast<int>(DType::kQ4_0);
+}
 inline const BlockFormat& FormatOf(DType type) { return kFormats[BlockIndex(type)]; }
 
 // 32 weights of a row, taken apart. code: as packed, before the table; value of element i =
@@ -55,6 +57,10 @@ int64_t TileBytes(DType type, int64_t cols);
 int64_t PackTile(const PackedMatrix::Impl& matrix, const uint8_t* data, int64_t row, int count,
                  uint8_t* tile);
 void UnpackRow(const PackedMatrix::Impl& matrix, int64_t row, float* out);
+
+// MatMul with kernels of the caller's choice.
+void MatMulWith(const MatMulKernels& kernels, const Exec& exec, View2<const float> x,
+                const PackedMatrix& w, View2<float> y, std::span<const float> bias);
 
 }  // namespace internal
 }  // namespace hadal

@@ -1,0 +1,19 @@
+// What this machine can do at most, measured: the yardstick for every kernel.
+#pragma once
+
+#include "kernels/exec.h"
+
+namespace hadal {
+
+// All workers of the pool together.
+struct MachineLimits {
+  double read_bytes;     // bytes a second read from memory, far beyond the caches
+  double f32_ops;        // f32 operations a second, an fma is two
+  double int8_ops;       // u8 x s8 dots whose sums fit i16 for a while (codes of 4 bits)
+  double wide_int8_ops;  // s8 x s8 dots, every pair of products widened to i32
+};
+
+// Takes about 0.3 s and 256 MB.
+MachineLimits MeasureLimits(const Exec& exec);
+
+}  // namespace hadal
