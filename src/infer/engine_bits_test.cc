@@ -1,6 +1,8 @@
 // What a request gets depends on the request alone, bit for bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "infer/internal_testing.h"
 
 namespace hadal {
@@ -60,6 +62,27 @@ TEST_P(EngineBits, AloneOrAmongManyInAnyChunking) {
       EXPECT_EQ(stats.cached_tokens > 0, cache);
     }
   }
+}
+
+// The definition, without an engine: the prompt in one pass, then one token at a time.
+TEST_P(EngineBits, EqualsAPlainLoopOverTheModel) {
+  Rng rng(10);
+  const Request request = Greedy(RandomIds(rng, 41), 40);
+  const KvCache cache(model_->config(), KvType::kF16, 8);
+  const std::vector<int32_t> blocks = {5, 2, 7, 0, 1, 6, 3, 4};
+  std::vector<int32_t> tokens = request.prompt, said;
+  for (int64_t start = 0; said.size() < 40; start = static_cast<int64_t>(tokens.size()) - 1) {
+    const SeqInput input = {.blocks = blocks.data(),
+                            .start = start,
+                            .tokens = std::span(tokens).subspan(static_cast<size_t>(start)),
+                            .expanded = start == 0,
+                            .logits = 1};
+    const auto logits = model_->Forward({&input, 1}, cache).logits[0];
+    said.push_back(
+        static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    tokens.push_back(said.back());
+  }
+  EXPECT_EQ(RunAlone(*model_, request).ids, said);
 }
 
 TEST_P(EngineBits, PrefixCacheHitOrMiss) {
