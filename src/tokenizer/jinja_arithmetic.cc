@@ -116,12 +116,18 @@ Result<Value> Repeat(Budget* budget, const Value& what, int64_t times) {
   const uint64_t n = static_cast<uint64_t>(std::max<int64_t>(times, 0));
   if (what.is_string()) {
     const uint64_t size = what.text().size();
-    if (size != 0 && n > budget->limits().max_output_bytes / size) {
+    if (size == 0 || n == 0) return what.Part(0, 0);
+    if (n > budget->limits().max_output_bytes / size) {
       return budget->CheckBytes(budget->limits().max_output_bytes + 1).error();
     }
     TRY(budget->Work(size * n));
-    Builder builder(budget);
-    for (uint64_t i = 0; size != 0 && i < n; ++i) builder.Add(what);
+    // Short strings are first gathered into a block, so the work is by bytes, not by copies.
+    const uint64_t copies = std::clamp<uint64_t>(4096 / size, 1, n);
+    Builder block(budget), builder(budget);
+    for (uint64_t i = 0; i < copies; ++i) block.Add(what);
+    const Value piece = TRY(block.Finish());
+    for (uint64_t i = 0; i < n / copies; ++i) builder.Add(piece);
+    for (uint64_t i = 0; i < n % copies; ++i) builder.Add(what);
     return builder.Finish(what.markup());
   }
   const auto& items = what.as<ListObject>().items;
