@@ -11,7 +11,8 @@
 namespace hadal::internal {
 
 DType AbsorbedType(DType type) {
-  return type == DType::kF16 || type == DType::kBF16 ? type : DType::kF32;
+  if (type == DType::kF16 || type == DType::kBF16) return type;
+  return type == DType::kF32 || type == DType::kF8E4M3 ? DType::kF32 : DType::kF16;
 }
 
 namespace {

@@ -1,5 +1,6 @@
 // The architecture as GGUF metadata states it: keys "<architecture>.<name>".
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -169,7 +170,9 @@ Status ParseRope(const Keys& k, ModelConfig& c) {
     r.beta_slow = TRY(k.NumberOr("rope.scaling.yarn_beta_slow", 1e-6, 1e6, 1));
     r.attention_factor = TRY(k.MaybeNumber("rope.scaling.yarn_attn_factor", 1e-6, 1e6));
     // Stored as 0.1 * mscale_all_dim; mscale itself is not stored and equals it in every release.
-    r.mscale_all_dim = TRY(k.NumberOr("rope.scaling.yarn_log_multiplier", 0, 100, 0)) / 0.1;
+    // The float is rounded to the decimal that was meant: 0.0707 stands for 0.707.
+    const double stored = TRY(k.NumberOr("rope.scaling.yarn_log_multiplier", 0, 100, 0));
+    r.mscale_all_dim = std::round(stored * 1e6) / 1e5;
     if (r.mscale_all_dim != 0) r.mscale = r.mscale_all_dim;
   } else if (type != "none") {
     return Error{Code::kUnsupported, "config: rope.scaling.type is \"" + type +

@@ -57,7 +57,8 @@ Case Open(const std::string& name) {
   EXPECT_TRUE(values.ok()) << (values.ok() ? "" : values.error().message);
   if (!values.ok()) return c;
   for (int i = 0; i < kPrompts; ++i) {
-    const std::string at = "." + std::to_string(i);
+    std::string at = ".";
+    at += std::to_string(i);
     c.golden.push_back({ReadTensor<int32_t>(*values, "prompt" + at),
                         ReadTensor<float>(*values, "logprobs" + at),
                         ReadTensor<int32_t>(*values, "routing" + at),

@@ -65,8 +65,10 @@ struct ModelWeights {
   int64_t bytes_per_token = 0;  // read by a decode step of batch 1
 };
 
-// Storage of a transposed copy of a matrix stored as `type`: the same float type where that is
-// exact, else F32, so that absorbed and expanded attention see the very same numbers.
+// Storage of a transposed copy of a matrix stored as `type`. Float types keep their exact values
+// (F8 times its scale needs F32). Of block types the values are rounded to F16: 2^-12 relative, a
+// sixteenth of what rounding their activations to 8 bits does, and half the bytes a decode step
+// reads of F32.
 DType AbsorbedType(DType type);
 
 // exec null: only the byte counts are filled in.

@@ -1,6 +1,8 @@
 // Random parameters for benchmarks and tests: quick to make at any size, the same for a seed.
 #include <algorithm>
+#include <map>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
@@ -77,23 +79,21 @@ class RandomSource : public ParamSource {
   }
 
   const std::vector<std::byte>& Pool(DType type, int64_t run) {
-    if (type == pool_type_ && run == pool_run_) return pool_;
-    pool_type_ = type;
-    pool_run_ = run;
+    std::vector<std::byte>& pool = pools_[{type, run}];
+    if (!pool.empty()) return pool;
     Rng rng(seed_, 0);
     std::vector<float> values(static_cast<size_t>(kPoolValues));
     for (float& v : values) v = 0.02f * static_cast<float>(rng.NextNormal());
-    pool_.resize(static_cast<size_t>(kPoolValues / run * RowBytes(type, run)));
-    Quantize(type, values.data(), pool_.data(), kPoolValues / run * run);
-    return pool_;
+    pool.resize(static_cast<size_t>(kPoolValues / run * RowBytes(type, run)));
+    Quantize(type, values.data(), pool.data(), kPoolValues / run * run);
+    return pool;
   }
 
   const Exec* exec_;
   DType type_;
   uint64_t seed_, stream_ = 0;
-  std::vector<std::byte> bytes_, pool_;
-  DType pool_type_ = DType::kI8;
-  int64_t pool_run_ = 0;
+  std::vector<std::byte> bytes_;
+  std::map<std::pair<DType, int64_t>, std::vector<std::byte>> pools_;  // by type and run length
 };
 
 }  // namespace

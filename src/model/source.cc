@@ -10,11 +10,12 @@ namespace hadal::internal {
 namespace {
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) {
-    text += (i == 0 ? "" : ",") + std::to_string(shape[i]);
+  std::string text;
+  for (const int64_t size : shape) {
+    text.append(text.empty() ? "[" : ",").append(std::to_string(size));
   }
-  return text + "]";
+  text.push_back(']');
+  return text;
 }
 
 // rows x cols of a parameter, and where its first row lies within a stacked tensor.
