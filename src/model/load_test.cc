@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -319,6 +320,26 @@ TEST_F(LoadTest, FewerLayersOnRequest) {
   ASSERT_TRUE(model.ok()) << model.error().message;
   EXPECT_EQ((*model)->config().layers, 1);
   EXPECT_EQ(Logits(**model, true).size(), 20u * 192u);
+}
+
+// "The capital of France is" goes on with " Paris": a published file, read as it is.
+TEST(RealFileTest, SmolLm2KnowsParis) {
+  const char* path = std::getenv("HADAL_SMOLLM2");
+  if (path == nullptr) GTEST_SKIP() << "HADAL_SMOLLM2 does not name the GGUF file";
+  const Result<WeightFile> file = WeightFile::Open(path);
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  const Result<std::unique_ptr<Model>> model = Model::Load(TestExec(), *file);
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  EXPECT_EQ(Count((*model)->config()).total_parameters, 134515008);
+  const KvCache cache((*model)->config(), KvType::kF16, 1);
+  const int32_t table[] = {0};
+  const int32_t tokens[] = {504, 3575, 282, 4649, 314};
+  SeqInput seq;
+  seq.blocks = table;
+  seq.tokens = tokens;
+  const ForwardResult r = (*model)->Forward({&seq, 1}, cache);
+  const float* row = r.logits.row(0);
+  EXPECT_EQ(std::max_element(row, row + r.logits.cols) - row, 7042);
 }
 
 }  // namespace

@@ -88,7 +88,9 @@ class Model {
                         RoutingTrace* trace = nullptr);
 
   // The MTP layer (deepseek_v3): logits for position p+2 from the hidden state at p and the token
-  // at p+1. Keys go to cache layer config.layers. Only when config().mtp_layers > 0.
+  // at p+1. hidden: a row a token, as Forward returns it (the model's last norm is applied here).
+  // seqs: start is p of the first row, tokens are those at p+1. Keys go to cache layer
+  // config.layers, slot p. Only when config().mtp_layers > 0. Forward's results stay valid.
   ForwardResult ForwardMtp(std::span<const SeqInput> seqs, View2<const float> hidden,
                            const KvCache& cache);
 
