@@ -38,7 +38,7 @@ struct Avx2 {
   static constexpr int kDirectRows = 4, kBlockRows = 6, kSignedRows = 4, kFloatRows = 6;
 
   static HADAL_INLINE void Prefetch(const uint8_t* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(p) + 4096, _MM_HINT_T0);
   }
   static HADAL_INLINE F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static HADAL_INLINE F Load(const float* p) {

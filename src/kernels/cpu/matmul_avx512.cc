@@ -58,7 +58,7 @@ struct Avx512 {
   static constexpr int kBlockRows = HADAL_ROWS, kSignedRows = HADAL_ROWS, kFloatRows = HADAL_ROWS;
 
   static HADAL_INLINE void Prefetch(const uint8_t* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(p) + 4096, _MM_HINT_T0);
   }
   static HADAL_INLINE F Zero() { return {_mm512_setzero_ps()}; }
   static HADAL_INLINE F Load(const float* p) { return {_mm512_loadu_ps(p)}; }

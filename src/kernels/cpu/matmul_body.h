@@ -203,7 +203,8 @@ void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_ro
   for (int64_t b = 0; b < blocks;) {
     PackedSource<S, F> source{tile, tile + F.super_head()};
     for (int i = 0; i < F.super; ++i, ++b, source.block += F.block_bytes()) {
-      S::Prefetch(source.block);
+      // The hardware keeps to 4 KiB pages and falls behind on one stream; every line is asked for.
+      for (int line = 0; line < F.block_bytes(); line += 64) S::Prefetch(source.block + line);
       SubBlock<S, F, 0, M>(source, x, b, acc);
       if constexpr (F.subs() == 2) SubBlock<S, F, 1, M>(source, x, b, acc);
     }
