@@ -45,7 +45,9 @@ __attribute__((target("avx2"))) uint64_t ReadAvx2(const std::byte* data, int64_t
     d = _mm256_xor_si256(d, _mm256_load_si256(v + i + 3));
   }
   const __m256i all = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
-  return static_cast<uint64_t>(_mm256_extract_epi64(all, 0));
+  alignas(32) uint64_t words[4];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(words), all);
+  return words[0];
 }
 
 // Each returns operations done. The empty asm keeps the sums alive and opaque.

@@ -38,6 +38,11 @@ Status WriteRandomGguf(ThreadPool& pool, const ModelConfig& config, DType type, 
                        const std::string& path) {
   Metadata metadata = ArchMetadata(config, "random", type);
   metadata["tokenizer.ggml.model"] = MetaText("no_vocab");
+  return WriteRandomGguf(pool, config, metadata, {type, seed}, path);
+}
+
+Status WriteRandomGguf(ThreadPool& pool, const ModelConfig& config, const Metadata& metadata,
+                       const RandomWeights& weights, const std::string& path) {
   std::vector<TensorSpec> specs;
   std::map<std::string, size_t> index;
   for (const ParamSpec& p : ListParams(config)) {
@@ -48,14 +53,14 @@ Status WriteRandomGguf(ThreadPool& pool, const ModelConfig& config, DType type, 
     if (p.expert == 0) s.shape.insert(s.shape.begin(), 0);
     s.shape[0] = p.expert + 1;
   }
-  for (TensorSpec& s : specs) s.type = ChooseType(type, s.name, s.shape);
+  for (TensorSpec& s : specs) s.type = ChooseType(weights.type, s.name, s.shape);
   return WriteGguf(path, metadata, specs, [&](size_t i, std::span<std::byte> out) -> Status {
     const TensorSpec& s = specs[i];
     const int64_t cols = s.shape.back(), row_bytes = RowBytes(s.type, cols);
     const int64_t rows = static_cast<int64_t>(out.size()) / row_bytes;
     const bool norm = s.name.find("norm") != std::string::npos;
     pool.For(rows, [&](int64_t r, int) {
-      Rng rng(seed + i, static_cast<uint64_t>(r));
+      Rng rng(weights.seed + i, static_cast<uint64_t>(r));
       std::vector<float> row(static_cast<size_t>(cols), 1.0f);
       if (!norm) {
         for (float& v : row) v = static_cast<float>(0.02 * rng.NextNormal());

@@ -1,10 +1,12 @@
 // Shapes of models to benchmark without having their weights.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "formats/weight_file.h"
 #include "model/config.h"
 #include "tensor/dtype.h"
 
@@ -17,5 +19,12 @@ Result<ModelConfig> ShapeByName(const std::string& name);
 // benchmarks of other programs on the same file.
 Status WriteRandomGguf(ThreadPool& pool, const ModelConfig& config, DType type, uint64_t seed,
                        const std::string& path);
+// The same under given metadata.
+struct RandomWeights {
+  DType type;
+  uint64_t seed = 0;
+};
+Status WriteRandomGguf(ThreadPool& pool, const ModelConfig& config, const Metadata& metadata,
+                       const RandomWeights& weights, const std::string& path);
 
 }  // namespace hadal::cli
