@@ -81,9 +81,12 @@ std::vector<AddedTokenFinder::Match> AddedTokenFinder::FindAll(std::string_view 
   if (tokens_.empty()) return matches;
   size_t taken = 0;  // end of the last match
   for (size_t at = 0; at < text.size();) {
+    if (!first_[static_cast<unsigned char>(text[at])]) {
+      ++at;
+      continue;
+    }
     size_t end = 0;
-    const AddedToken* token = nullptr;
-    if (first_[static_cast<unsigned char>(text[at])]) token = LongestAt(text, at, allow, &end);
+    const AddedToken* token = LongestAt(text, at, allow, &end);
     if (token == nullptr) {
       ++at;
       continue;

@@ -16,6 +16,7 @@ constexpr size_t kShort = 48;
 BpeModel::BpeModel(Options options, TokenId vocab_size)
     : options_(options),
       vocab_size_(vocab_size),
+      pieces_(static_cast<size_t>(vocab_size)),
       stable_(std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocab_size))) {
   bytes_.fill(-1);
   fallback_.fill(-1);
@@ -28,6 +29,11 @@ TokenId BpeModel::AddVirtual(std::string_view character) {
   virtuals_.emplace_back(character);
   pieces_.Insert(character, id);
   return id;
+}
+
+bool BpeModel::FusesUnknown() const {
+  return options_.fuse_unknown && options_.unknown &&
+         std::find(fallback_.begin(), fallback_.end(), -1) != fallback_.end();
 }
 
 void BpeModel::Finish() {

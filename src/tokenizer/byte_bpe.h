@@ -31,6 +31,7 @@ class BpeModel {
   void AddToken(std::string_view bytes, TokenId id) { pieces_.Insert(bytes, id); }
   // The token that stands for one byte when a character has none.
   void SetFallback(uint8_t byte, TokenId id) { fallback_[byte] = id; }
+  void ReserveMerges(size_t count) { merges_.Reserve(count); }
   // A pair that becomes `merged`. Lower ranks merge first, equal ranks from the left. The first
   // of equal pairs wins (false: it was there).
   bool AddMerge(TokenId left, TokenId right, uint32_t rank, TokenId merged) {
@@ -41,6 +42,8 @@ class BpeModel {
   // Call last.
   void Finish();
 
+  // May neighbouring characters become one unknown token?
+  bool FusesUnknown() const;
   TokenId Find(std::string_view bytes) const { return pieces_.Find(bytes); }
   // Appends the ids of one piece. A byte-level byte without a token is written as U+FFFD where that
   // can be expressed, else as the unknown token, else dropped. O(n log n).

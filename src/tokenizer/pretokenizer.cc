@@ -24,7 +24,11 @@ constexpr std::string_view kDeepSeekLetters =
 struct Named {
   std::string_view name;
   std::vector<std::string_view> patterns;
+  Sequence sequence = Sequence::kNone;
 };
+
+constexpr LineRules kLlmRules = {.symbols_are_punctuation = true, .cut_trailing_space = true};
+constexpr LineRules kCoderRules = {.single_digits = true};
 
 // Source: the tokenizer.json of each model family; names as GGUF files write them.
 const std::vector<Named>& NamedSequences() {
@@ -32,18 +36,21 @@ const std::vector<Named>& NamedSequences() {
       {"gpt-2", {ScannerPattern(Scanner::kGpt2)}},
       {"llama-bpe", {ScannerPattern(Scanner::kLlama3)}},
       {"qwen2", {ScannerPattern(Scanner::kQwen2)}},
-      {"smollm", {"\\p{N}", ScannerPattern(Scanner::kGpt2)}},
+      {"smollm", {"\\p{N}", ScannerPattern(Scanner::kGpt2)}, Sequence::kSmolLm},
       {"deepseek-v3",
        {"\\p{N}{1,3}", "[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+",
-        ScannerPattern(Scanner::kDeepSeekV3)}},
+        ScannerPattern(Scanner::kDeepSeekV3)},
+       Sequence::kDeepSeekV3},
       {"deepseek-llm",
        {"[\r\n]", kDeepSeekLetters,
         "\\s?[!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]+",
         ScannerPattern(Scanner::kTrailingSpace), "[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+",
-        "\\p{N}+"}},
+        "\\p{N}+"},
+       Sequence::kDeepSeekLlm},
       {"deepseek-coder",
        {"[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+",
-        "\\p{N}"}},
+        "\\p{N}"},
+       Sequence::kDeepSeekCoder},
       {"default",
        {"[\\p{P}\\$\\+<=>\\^~\\|]+", ScannerPattern(Scanner::kGpt2), "\\p{N}+", "[0-9][0-9][0-9]"}},
   };
@@ -212,8 +219,9 @@ void ApplyStep(const PreTokenizer::Step& step, std::string_view text, bool at_st
       return EmitSplit(text, FindPunctuation(text), step.behavior, step.invert, out);
     case Kind::kByteLevel:
       if (step.add_prefix_space && !text.starts_with(' ')) {
-        pieces->storage.push_back(" " + std::string(text));
-        text = pieces->storage.back();
+        std::string& stored = pieces->storage.emplace_back(1, ' ');
+        stored += text;
+        text = stored;
       }
       out->push_back(text);
       return;
@@ -282,30 +290,64 @@ Status PreTokenizer::AddSplit(std::string_view pattern, Behavior behavior, bool 
   } else {
     step.regex = TRY(Regex::Compile(pattern));
   }
-  steps_.push_back(std::move(step));
+  AddStep(std::move(step));
   return {};
+}
+
+void PreTokenizer::AddStep(Step step) {
+  steps_.push_back(std::move(step));
+  Recognise();
+}
+
+void PreTokenizer::Recognise() {
+  sequence_ = Sequence::kNone;
+  if (steps_.size() != patterns_.size()) return;
+  for (const Step& step : steps_) {
+    if (step.behavior != Behavior::kIsolated || step.invert) return;
+  }
+  for (const Named& named : NamedSequences()) {
+    if (std::equal(named.patterns.begin(), named.patterns.end(), patterns_.begin(),
+                   patterns_.end())) {
+      sequence_ = named.sequence;
+    }
+  }
 }
 
 void PreTokenizer::AddLiteral(std::string_view text, Behavior behavior, bool invert) {
   patterns_.emplace_back("literal");
-  steps_.push_back({.kind = Step::Kind::kLiteral,
-                    .behavior = behavior,
-                    .invert = invert,
-                    .literal = std::string(text)});
+  AddStep({.kind = Step::Kind::kLiteral,
+           .behavior = behavior,
+           .invert = invert,
+           .literal = std::string(text)});
 }
 
 void PreTokenizer::AddByteLevel(bool add_prefix_space, bool use_regex) {
   if (add_prefix_space) {
-    steps_.push_back({.kind = Step::Kind::kByteLevel, .add_prefix_space = true});
+    AddStep({.kind = Step::Kind::kByteLevel, .add_prefix_space = true});
   }
   if (use_regex) {
     patterns_.emplace_back(ScannerPattern(Scanner::kGpt2));
-    steps_.push_back({.kind = Step::Kind::kScanner, .scanner = Scanner::kGpt2});
+    AddStep({.kind = Step::Kind::kScanner, .scanner = Scanner::kGpt2});
   }
   byte_level_ = true;
 }
 
 void PreTokenizer::Split(std::string_view text, bool at_start, Pieces* pieces) const {
+  if (sequence_ == Sequence::kNone) return SplitInSteps(text, at_start, pieces);
+  pieces->list.clear();
+  pieces->list.reserve(text.size() / 4 + 4);
+  if (sequence_ == Sequence::kSmolLm) return ScanSmolLm(text, &pieces->list);
+  if (sequence_ == Sequence::kDeepSeekV3) return ScanDeepSeekV3(text, &pieces->list);
+  Pieces some;
+  const auto other = [&](std::string_view part, std::vector<std::string_view>* out) {
+    SplitInSteps(part, /*at_start=*/false, &some);
+    out->insert(out->end(), some.list.begin(), some.list.end());
+  };
+  const LineRules& rules = sequence_ == Sequence::kDeepSeekLlm ? kLlmRules : kCoderRules;
+  ScanLines(rules, text, other, &pieces->list);
+}
+
+void PreTokenizer::SplitInSteps(std::string_view text, bool at_start, Pieces* pieces) const {
   pieces->list.clear();
   if (text.empty()) return;
   pieces->list.push_back(text);
@@ -313,7 +355,7 @@ void PreTokenizer::Split(std::string_view text, bool at_start, Pieces* pieces) c
   std::vector<Span> spans;
   for (const Step& step : steps_) {
     next.clear();
-    next.reserve(pieces->list.size());
+    next.reserve(std::max(pieces->list.size(), text.size() / 8));
     bool first = at_start;
     for (const std::string_view piece : pieces->list) {
       if (step.kind == Step::Kind::kRun && step.behavior == Behavior::kIsolated && !step.invert) {

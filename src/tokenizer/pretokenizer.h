@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +42,23 @@ std::string_view ScannerPattern(Scanner scanner);
 std::optional<Scanner> ScannerOf(std::string_view pattern);
 // Appends the pieces of text (gaps are pieces too).
 void Scan(Scanner scanner, std::string_view text, std::vector<std::string_view>* out);
+
+// Whole sequences of isolating splits in one pass, equal to their steps one after another.
+enum class Sequence : uint8_t { kNone, kSmolLm, kDeepSeekV3, kDeepSeekLlm, kDeepSeekCoder };
+void ScanSmolLm(std::string_view text, std::vector<std::string_view>* out);
+void ScanDeepSeekV3(std::string_view text, std::vector<std::string_view>* out);
+
+// Sequences of: every line break alone, \s?letters, \s?punctuation, what concerns no ASCII,
+// numbers.
+struct LineRules {
+  bool symbols_are_punctuation = false;
+  bool single_digits = false;
+  bool cut_trailing_space = false;  // white space behind other characters, both in neither class
+};
+using SplitOther = std::function<void(std::string_view, std::vector<std::string_view>*)>;
+// `other` splits the stretches that hold more than ASCII.
+void ScanLines(const LineRules& rules, std::string_view text, const SplitOther& other,
+               std::vector<std::string_view>* out);
 
 // A pattern of the form [\s]?[class]+ (optional space, one class, count 1, + or {1,n}).
 struct RunPattern {
@@ -83,19 +101,24 @@ class PreTokenizer {
   Status AddSplit(std::string_view pattern, Behavior behavior, bool invert);
   void AddLiteral(std::string_view text, Behavior behavior, bool invert);
   void AddByteLevel(bool add_prefix_space, bool use_regex);
-  void AddStep(Step step) { steps_.push_back(std::move(step)); }
+  void AddStep(Step step);
 
   bool empty() const { return steps_.empty(); }
   bool byte_level() const { return byte_level_; }
   void set_byte_level() { byte_level_ = true; }
   // at_start: text begins the whole input (Metaspace's "first").
   void Split(std::string_view text, bool at_start, Pieces* pieces) const;
+  // The same, always step by step.
+  void SplitInSteps(std::string_view text, bool at_start, Pieces* pieces) const;
   // The GGUF name whose splits these are, "default" when there is none.
   std::string NearestName() const;
   const std::vector<std::string>& patterns() const { return patterns_; }
 
  private:
+  // Sets sequence_ by patterns_.
+  void Recognise();
   std::vector<Step> steps_;
+  Sequence sequence_ = Sequence::kNone;
   std::vector<std::string> patterns_;  // of the splits, to recognise known sequences
   bool byte_level_ = false;
 };

@@ -20,10 +20,19 @@ constexpr std::string_view kTrailingSpacePattern = R"(\s+$)";
 
 bool IsBreak(char c) { return c == '\r' || c == '\n'; }
 
-class Cursor {
+bool IsHanOrKana(char32_t c) {
+  return (c >= 0x4E00 && c <= 0x9FA5) || (c >= 0x3040 && c <= 0x30FF);
+}
+
+// Characters of the classes kStop end the text: an earlier split of the sequence cut there. With
+// kHanStops so do Han characters and kana, whose class is kDigit alone then.
+template <uint8_t kStop = 0, bool kHanStops = false>
+class BasicCursor {
  public:
-  explicit Cursor(std::string_view text)
+  explicit BasicCursor(std::string_view text)
       : begin_(text.data()), end_(text.data() + text.size()), classes_(CharClasses()) {}
+
+  static constexpr uint8_t kStops = kStop;
 
   // Class bits and size of the character at p < end.
   uint8_t ClassAt(const char* p, uint32_t* size) const {
@@ -34,6 +43,7 @@ class Cursor {
     }
     const Utf8Char c = DecodeUtf8Slow(p, end_);
     *size = c.size;
+    if (kHanStops && IsHanOrKana(c.code)) return kDigit;
     return classes_[c.code];
   }
   // The end of the longest run at p of characters with any (want) or none (!want) of `mask`.
@@ -55,15 +65,20 @@ class Cursor {
     const char* q = p;
     const char* last = p;         // start of the last character
     const char* after = nullptr;  // behind the last line break
+    bool stopped = false;
     while (q < end_) {
       uint32_t size;
-      if (!(ClassAt(q, &size) & kSpace)) break;
+      const uint8_t c = ClassAt(q, &size);
+      if (!(c & kSpace)) {
+        stopped = (c & kStop) != 0;
+        break;
+      }
       last = q;
       q += size;
       if (IsBreak(*last)) after = q;
     }
     if (with_breaks && after != nullptr) return after;
-    if (q == end_ || last == p) return q;
+    if (q == end_ || stopped || last == p) return q;
     return last;
   }
   const char* begin() const { return begin_; }
@@ -74,6 +89,8 @@ class Cursor {
   const char* end_;
   const uint8_t* classes_;
 };
+
+using Cursor = BasicCursor<>;
 
 // The end of 's 't 're 've 'm 'll 'd at p (where *p is an apostrophe), or null. Under any_case the
 // long s (U+017F) folds to s.
@@ -89,7 +106,8 @@ const char* Contraction(const char* p, const char* end, bool any_case) {
   return nullptr;
 }
 
-const char* NextGpt2(const Cursor& text, const char* p) {
+template <typename AnyCursor>
+const char* NextGpt2(const AnyCursor& text, const char* p) {
   if (*p == '\'') {
     if (const char* q = Contraction(p, text.end(), /*any_case=*/false)) return q;
   }
@@ -98,7 +116,7 @@ const char* NextGpt2(const Cursor& text, const char* p) {
   const char* q = p;
   if (*p == ' ' && p + 1 < text.end()) {
     const uint8_t next = text.ClassAt(p + 1, &size);
-    if (!(next & kSpace)) {
+    if (!(next & (kSpace | AnyCursor::kStops))) {
       c = next;
       q = p + 1;
     }
@@ -138,7 +156,8 @@ const char* NextLlama3(const Cursor& text, const char* p, int digits) {
 bool IsAsciiLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 // Null where no alternative matches.
-const char* NextDeepSeekV3(const Cursor& text, const char* p) {
+template <typename AnyCursor>
+const char* NextDeepSeekV3(const AnyCursor& text, const char* p) {
   uint32_t size;
   const uint8_t c = text.ClassAt(p, &size);
   const char* q = p + size;
@@ -245,6 +264,56 @@ void Scan(Scanner scanner, std::string_view view, std::vector<std::string_view>*
     gap = p = q;
   }
   if (gap < p) out->emplace_back(gap, p - gap);
+}
+
+// Every number alone, the text between as GPT-2 does.
+void ScanSmolLm(std::string_view view, std::vector<std::string_view>* out) {
+  const BasicCursor<kNumber> text(view);
+  for (const char* p = text.begin(); p < text.end();) {
+    uint32_t size;
+    const char* q = (text.ClassAt(p, &size) & kNumber) ? p + size : NextGpt2(text, p);
+    out->emplace_back(p, q - p);
+    p = q;
+  }
+}
+
+// Numbers in groups of three, runs of Han and kana cut once more on their own, the text between by
+// the long pattern.
+void ScanDeepSeekV3(std::string_view view, std::vector<std::string_view>* out) {
+  const BasicCursor<kNumber | kDigit, /*kHanStops=*/true> text(view);
+  const char* gap = text.begin();
+  const auto flush = [&](const char* p) {
+    if (gap < p) out->emplace_back(gap, p - gap);
+    gap = p;
+  };
+  for (const char* p = gap; p < text.end();) {
+    uint32_t size;
+    const uint8_t c = text.ClassAt(p, &size);
+    if (c & (kNumber | kDigit)) {
+      flush(p);
+      const char* q = p + size;
+      if (c & kNumber) {
+        for (int n = 1; n < 3 && q < text.end() && (text.ClassAt(q, &size) & kNumber); ++n) {
+          q += size;
+        }
+        out->emplace_back(p, q - p);
+      } else {
+        while (q < text.end() && text.ClassAt(q, &size) == kDigit) q += size;
+        Scan(Scanner::kDeepSeekV3, {p, static_cast<size_t>(q - p)}, out);
+      }
+      gap = p = q;
+      continue;
+    }
+    const char* q = NextDeepSeekV3(text, p);
+    if (q == nullptr) {
+      p += size;
+      continue;
+    }
+    flush(p);
+    out->emplace_back(p, q - p);
+    gap = p = q;
+  }
+  flush(text.end());
 }
 
 }  // namespace hadal::internal

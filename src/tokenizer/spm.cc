@@ -45,6 +45,9 @@ Status AddScoreMerges(std::span<const std::string> tokens, std::span<const float
   std::sort(distinct.begin(), distinct.end(), std::greater<>());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
 
+  size_t bytes = 0;
+  for (const TokenId id : normal) bytes += tokens[static_cast<size_t>(id)].size();
+  model->ReserveMerges(bytes / 2);
   for (const TokenId id : normal) {
     const std::string& token = tokens[static_cast<size_t>(id)];
     if (token.size() > kMaxTokenBytes) {
@@ -72,25 +75,33 @@ Status AddScoreMerges(std::span<const std::string> tokens, std::span<const float
   return {};
 }
 
-bool SpaceMarkLeads(std::span<const std::string> tokens, std::span<const TokenId> normal) {
-  for (const TokenId id : normal) {
-    std::string_view rest = tokens[static_cast<size_t>(id)];
-    while (rest.starts_with(kSpaceMark)) rest.remove_prefix(kSpaceMark.size());
-    if (rest.find(kSpaceMark) != std::string_view::npos) return false;
+void CutTable::AddMerged(std::string_view text) {
+  std::string_view rest = text;
+  while (rest.starts_with(kSpaceMark)) rest.remove_prefix(kSpaceMark.size());
+  if (rest.find(kSpaceMark) != std::string_view::npos) marks_lead_ = false;
+  for (size_t i = 0; i + 1 < text.size(); ++i) {
+    const auto a = static_cast<uint8_t>(text[i]), b = static_cast<uint8_t>(text[i + 1]);
+    if ((a | b) < 0x80) joined_[a][b >> 6] |= uint64_t{1} << (b & 63);
   }
-  return true;
 }
 
-void CutBeforeSpaceMarks(std::string_view text, std::vector<std::string_view>* out) {
+void CutTable::Cut(std::string_view text, std::vector<std::string_view>* out) const {
   size_t begin = 0;
-  for (size_t at = text.find(kSpaceMark); at != std::string_view::npos;) {
-    if (at > begin) {
-      out->push_back(text.substr(begin, at - begin));
-      begin = at;
+  bool after_mark = false;
+  uint8_t previous = 0xFF;
+  for (size_t i = 0; i < text.size();) {
+    const auto c = static_cast<uint8_t>(text[i]);
+    const bool mark = c == static_cast<uint8_t>(kSpaceMark[0]) &&
+                      text.compare(i, kSpaceMark.size(), kSpaceMark) == 0;
+    const bool cut =
+        mark ? marks_lead_ && !after_mark : (c | previous) < 0x80 && !Joins(previous, c);
+    if (cut && i > begin) {
+      out->push_back(text.substr(begin, i - begin));
+      begin = i;
     }
-    size_t after = at + kSpaceMark.size();
-    while (text.substr(after).starts_with(kSpaceMark)) after += kSpaceMark.size();
-    at = text.find(kSpaceMark, after);
+    after_mark = mark;
+    previous = c;
+    i += mark ? kSpaceMark.size() : 1;
   }
   if (begin < text.size()) out->push_back(text.substr(begin));
 }

@@ -21,11 +21,19 @@ int ByteOfName(std::string_view token);
 Status AddScoreMerges(std::span<const std::string> tokens, std::span<const float> scores,
                       std::span<const TokenId> normal, BpeModel* model);
 
-// True when a space mark is never preceded by anything but space marks inside a token: then no
-// merge crosses such a place and text may be cut there.
-bool SpaceMarkLeads(std::span<const std::string> tokens, std::span<const TokenId> normal);
+// Places that no merge crosses, where text may be cut into pieces that merge apart from each other.
+class CutTable {
+ public:
+  // Every text that a merge makes.
+  void AddMerged(std::string_view text);
+  // The pieces of text cut between any two ASCII characters that stand side by side in no merged
+  // text, and before runs of space marks when no merged text has one behind another character.
+  void Cut(std::string_view text, std::vector<std::string_view>* out) const;
 
-// The pieces of text cut before each space mark that follows something else.
-void CutBeforeSpaceMarks(std::string_view text, std::vector<std::string_view>* out);
+ private:
+  bool Joins(uint8_t a, uint8_t b) const { return (joined_[a][b >> 6] >> (b & 63)) & 1; }
+  bool marks_lead_ = true;
+  uint64_t joined_[128][2] = {};
+};
 
 }  // namespace hadal::internal

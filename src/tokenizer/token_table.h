@@ -56,32 +56,50 @@ inline uint64_t HashBytes(std::string_view bytes, uint64_t seed) {
   return MixHash(hash ^ a, b ^ seed);
 }
 
+// As memcmp(a, b, n) == 0, without the call for the short strings that tokens are.
+inline bool EqualBytes(const char* a, const char* b, size_t n) {
+  const auto same8 = [&](size_t at) {
+    uint64_t x, y;
+    std::memcpy(&x, a + at, 8);
+    std::memcpy(&y, b + at, 8);
+    return x == y;
+  };
+  if (n >= 8) {
+    if (n > 32) return std::memcmp(a, b, n) == 0;
+    bool same = same8(0) && same8(n - 8);
+    if (n > 16) same = same && same8(8) && same8(n - 16);
+    return same;
+  }
+  if (n >= 4) {
+    uint32_t x[2], y[2];
+    std::memcpy(&x[0], a, 4);
+    std::memcpy(&y[0], b, 4);
+    std::memcpy(&x[1], a + n - 4, 4);
+    std::memcpy(&y[1], b + n - 4, 4);
+    return x[0] == y[0] && x[1] == y[1];
+  }
+  return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+}
+
 // Byte strings to ids. The first insertion of a key wins.
 class StringTable {
  public:
-  explicit StringTable(size_t expected = 0) { Grow(expected * 2); }
+  explicit StringTable(size_t expected = 0) {
+    Grow(expected * 2);
+    arena_.reserve(expected * 8);
+  }
 
   void Insert(std::string_view key, TokenId id) {
-    if (Find(key) >= 0) return;
     if ((count_ + 1) * 2 > slots_.size()) Grow(slots_.size() * 2);
     const uint64_t hash = HashBytes(key, seed_);
-    const uint64_t offset = arena_.size();
+    Slot& slot = slots_[SlotOf(key, hash)];
+    if (slot.id >= 0) return;
+    slot = {hash, arena_.size(), static_cast<uint32_t>(key.size()), id};
     arena_.append(key);
-    Place({hash, offset, static_cast<uint32_t>(key.size()), id});
     ++count_;
   }
   // -1 when absent.
-  TokenId Find(std::string_view key) const {
-    const uint64_t hash = HashBytes(key, seed_);
-    for (size_t i = hash & mask_;; i = (i + 1) & mask_) {
-      const Slot& slot = slots_[i];
-      if (slot.id < 0) return -1;
-      if (slot.hash == hash && slot.size == key.size() &&
-          std::memcmp(arena_.data() + slot.offset, key.data(), key.size()) == 0) {
-        return slot.id;
-      }
-    }
-  }
+  TokenId Find(std::string_view key) const { return slots_[SlotOf(key, HashBytes(key, seed_))].id; }
   size_t size() const { return count_; }
 
  private:
@@ -91,6 +109,18 @@ class StringTable {
     uint32_t size = 0;
     TokenId id = -1;
   };
+  // Where key is or would be put.
+  size_t SlotOf(std::string_view key, uint64_t hash) const {
+    size_t i = hash & mask_;
+    for (; slots_[i].id >= 0; i = (i + 1) & mask_) {
+      const Slot& slot = slots_[i];
+      if (slot.hash == hash && slot.size == key.size() &&
+          EqualBytes(arena_.data() + slot.offset, key.data(), key.size())) {
+        break;
+      }
+    }
+    return i;
+  }
   void Grow(size_t wanted) {
     size_t size = 16;
     while (size < wanted) size *= 2;
@@ -122,10 +152,17 @@ class MergeTable {
   };
   explicit MergeTable(size_t expected = 0) { Grow(expected * 2); }
 
+  void Reserve(size_t expected) {
+    if (expected * 2 > slots_.size()) Grow(expected * 2);
+  }
   bool Insert(TokenId left, TokenId right, Merge merge) {
-    if (Find(left, right).id >= 0) return false;
     if ((count_ + 1) * 2 > slots_.size()) Grow(slots_.size() * 2);
-    Place({Key(left, right), merge});
+    const uint64_t key = Key(left, right);
+    size_t i = MixHash(key, seed_) & mask_;
+    for (; slots_[i].merge.id >= 0; i = (i + 1) & mask_) {
+      if (slots_[i].key == key) return false;
+    }
+    slots_[i] = {key, merge};
     ++count_;
     return true;
   }

@@ -1,10 +1,10 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <iterator>
 
-#include "tokenizer/spm.h"
 #include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode.h"
 
@@ -17,6 +17,7 @@ namespace internal {
 
 std::optional<std::string> FromStandIns(std::string_view name) {
   std::string bytes;
+  bytes.reserve(name.size());
   const char* end = name.data() + name.size();
   for (const char* p = name.data(); p < end;) {
     const Utf8Char c = DecodeUtf8(p, end);
@@ -37,6 +38,8 @@ std::string ToStandIns(std::string_view bytes) {
 Status AddMerges(const std::vector<MergeRule>& rules, const StringTable& ids,
                  Tokenizer::Impl* impl) {
   std::string whole;
+  impl->bpe->ReserveMerges(rules.size());
+  impl->merges.reserve(rules.size());
   for (size_t i = 0; i < rules.size(); ++i) {
     const auto& [left, right] = rules[i];
     whole.assign(left);
@@ -89,7 +92,15 @@ void Tokenizer::Impl::Index() {
     if (!names[i].empty()) by_text.Insert(names[i], static_cast<TokenId>(i));
   }
   for (size_t i = 0; i < pieces.size(); ++i) {
-    if (!pieces[i].empty()) by_text.Insert(pieces[i], static_cast<TokenId>(i));
+    if (pieces[i].empty()) continue;
+    const auto id = static_cast<TokenId>(i);
+    if (model == TokenizerSpec::Model::kByteBpe) {
+      // Text tokens are in the encoder's own table, the first of equal ones.
+      if ((types[i] == kNormal || types[i] == kByte) && !verbatim[i]) continue;
+      const TokenId known = bpe->Find(pieces[i]);
+      if (known >= 0 && known < id) continue;
+    }
+    by_text.Insert(pieces[i], id);
   }
 }
 
@@ -99,13 +110,14 @@ namespace {
 // call: nothing is shared between threads.
 class PieceCache {
  public:
-  explicit PieceCache(const internal::BpeModel& bpe) : bpe_(bpe), slots_(kSlots) {}
+  PieceCache(const internal::BpeModel& bpe, size_t text_size)
+      : bpe_(bpe), slots_(std::clamp(std::bit_floor(text_size / 16), kFewest, kMost)) {}
 
   void Encode(std::string_view piece, std::vector<TokenId>* out) {
     if (piece.size() > sizeof(Slot::key)) return bpe_.Encode(piece, out);
-    Slot& slot = slots_[internal::HashBytes(piece, seed_) % kSlots];
-    if (slot.size == piece.size() && std::memcmp(slot.key, piece.data(), piece.size()) == 0) {
-      out->insert(out->end(), slot.ids, slot.ids + slot.count);
+    Slot& slot = slots_[internal::HashBytes(piece, seed_) & (slots_.size() - 1)];
+    if (slot.size == piece.size() && internal::EqualBytes(slot.key, piece.data(), piece.size())) {
+      for (size_t i = 0; i < slot.count; ++i) out->push_back(slot.ids[i]);
       return;
     }
     const size_t before = out->size();
@@ -119,7 +131,7 @@ class PieceCache {
   }
 
  private:
-  static constexpr size_t kSlots = 8192;
+  static constexpr size_t kFewest = 512, kMost = 65536;
   struct Slot {
     uint8_t size = 0, count = 0;
     char key[22];
@@ -127,7 +139,7 @@ class PieceCache {
   };
   const internal::BpeModel& bpe_;
   const uint64_t seed_ = internal::HashSeed();
-  std::vector<Slot> slots_;
+  std::vector<Slot> slots_;  // a power of two
 };
 
 // From this many bytes on a text repeats itself enough to pay for a cache.
@@ -139,16 +151,17 @@ void Tokenizer::Impl::EncodePlain(std::string_view text, bool at_start,
                                   std::vector<TokenId>* out) const {
   internal::Pieces pieces;
   pre.Split(text, at_start, &pieces);
-  std::vector<std::string_view> cuts;
-  if (cut_at_space_marks) {
-    for (const std::string_view piece : pieces.list) internal::CutBeforeSpaceMarks(piece, &cuts);
+  std::vector<std::string_view> cut;
+  if (cuts) {
+    cut.reserve(text.size() / 4 + 4);
+    for (const std::string_view piece : pieces.list) cuts->Cut(piece, &cut);
   }
-  const std::vector<std::string_view>& list = cut_at_space_marks ? cuts : pieces.list;
+  const std::vector<std::string_view>& list = cuts ? cut : pieces.list;
   if (text.size() < kCacheFrom) {
     for (const std::string_view piece : list) bpe->Encode(piece, out);
     return;
   }
-  PieceCache cache(*bpe);
+  PieceCache cache(*bpe, text.size());
   for (const std::string_view piece : list) cache.Encode(piece, out);
 }
 
@@ -206,7 +219,9 @@ bool Tokenizer::IsSpecial(TokenId id) const {
 }
 
 std::optional<TokenId> Tokenizer::Find(std::string_view token) const {
-  const TokenId id = impl_->by_text.Find(token);
+  TokenId id = impl_->by_text.Find(token);
+  const bool byte_level = impl_->model == TokenizerSpec::Model::kByteBpe;
+  if (id < 0 && byte_level && !token.empty()) id = impl_->bpe->Find(token);
   return id >= 0 ? std::optional<TokenId>(id) : std::nullopt;
 }
 

@@ -13,6 +13,7 @@
 #include "tokenizer/byte_bpe.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/pretokenizer.h"
+#include "tokenizer/spm.h"
 #include "tokenizer/token_table.h"
 #include "tokenizer/tokenizer.h"
 
@@ -40,10 +41,10 @@ struct Tokenizer::Impl {
   std::optional<TokenId> bos, eos, unknown, pad;
   bool add_bos = false, add_eos = false, add_space_prefix = false;
   bool strip_first_space = false;  // of decoded text
-  bool cut_at_space_marks = false;
   std::string pre_name;
 
-  internal::StringTable by_text;  // names and pieces
+  internal::StringTable by_text;  // names and pieces, without those of byte-level text tokens
+  std::optional<internal::CutTable> cuts;
   internal::Normalizer normalizer;
   internal::PreTokenizer pre;
   std::optional<internal::BpeModel> bpe;

@@ -252,12 +252,24 @@ class JsonReader {
     }
     impl_->bpe.emplace(options, static_cast<TokenId>(names_.size()));
     if (!byte_level_) impl_->names = names_;
-    const std::vector<TokenId> normal = internal::AddTextTokens(impl_.get());
+    internal::AddTextTokens(impl_.get());
     TRY(ReadMerges(Member(model, "merges")));
     impl_->bpe->Finish();
-    impl_->cut_at_space_marks =
-        !byte_level_ && !ignore_merges_ && internal::SpaceMarkLeads(names_, normal);
+    if (!byte_level_ && !ignore_merges_ && !impl_->bpe->FusesUnknown()) FindCuts();
     return {};
+  }
+
+  void FindCuts() {
+    internal::CutTable cuts;
+    for (const auto& [a, b] : impl_->merges) {
+      for (const TokenId id : {a, b}) {
+        // These stand for other text than their names.
+        const uint8_t type = impl_->types[static_cast<size_t>(id)];
+        if (type == Impl::kByte || id == impl_->unknown) return;
+      }
+      cuts.AddMerged(names_[static_cast<size_t>(a)] + names_[static_cast<size_t>(b)]);
+    }
+    impl_->cuts = cuts;
   }
 
   Status ReadMerges(const Json& merges) {

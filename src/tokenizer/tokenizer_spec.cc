@@ -127,7 +127,8 @@ Status MakeSpm(const TokenizerSpec& spec, Impl* impl) {
     impl->strip_first_space = true;
   }
   impl->normalizer.AddStep({.kind = Step::Kind::kReplace, .literal = " ", .content = mark});
-  impl->cut_at_space_marks = internal::SpaceMarkLeads(spec.tokens, normal);
+  impl->cuts.emplace();
+  for (const TokenId id : normal) impl->cuts->AddMerged(spec.tokens[static_cast<size_t>(id)]);
   return {};
 }
 

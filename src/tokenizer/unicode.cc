@@ -140,13 +140,23 @@ char32_t ByteToStandIn(uint8_t byte) { return TheStandIns().of_byte[byte]; }
 int StandInToByte(char32_t code) { return code < 512 ? TheStandIns().to_byte[code] : -1; }
 
 void CharSet::AddRange(char32_t first, char32_t last) {
-  for (char32_t c = first; c <= last; ++c) Add(c);
+  for (char32_t c = first; c <= last;) {
+    const bool whole = (c & 63) == 0 && last - c >= 63;
+    if (whole) {
+      bits_[c >> 6] = ~uint64_t{0};
+    } else {
+      Add(c);
+    }
+    c += whole ? 64 : 1;
+  }
 }
 
 void CharSet::AddClasses(uint8_t classes, bool negated) {
-  const uint8_t* table = CharClasses();
-  for (char32_t c = 0; c < kCodePoints; ++c) {
-    if (((table[c] & classes) != 0) != negated) Add(c);
+  const size_t runs = sizeof(kRuns) / sizeof(kRuns[0]);
+  for (size_t i = 0; i < runs; ++i) {
+    if (((kRuns[i] & classes) != 0) == negated) continue;
+    const uint32_t end = i + 1 < runs ? kRuns[i + 1] >> 8 : uint32_t{kCodePoints};
+    if (end > kRuns[i] >> 8) AddRange(kRuns[i] >> 8, end - 1);
   }
 }
 
