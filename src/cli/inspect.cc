@@ -2,8 +2,10 @@
 #include "cli/inspect.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -60,7 +62,24 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ","));
 }
 
-json PlanToJson(const MemoryPlan& plan, const PlanOptions& options) {
+// What this process holds by now: program, libraries, metadata and tokenizer, as running will.
+int64_t ResidentBytes() {
+  long pages = 0, resident = 0;
+  FILE* file = std::fopen("/proc/self/statm", "r");
+  if (file == nullptr) return 0;
+  const bool read = std::fscanf(file, "%ld %ld", &pages, &resident) == 2;
+  std::fclose(file);
+  return read ? int64_t{resident} * sysconf(_SC_PAGESIZE) : 0;
+}
+
+struct FullPlan {
+  MemoryPlan model;
+  int64_t program = 0;
+  int64_t total() const { return model.total + program; }
+};
+
+json PlanToJson(const FullPlan& full, const PlanOptions& options) {
+  const MemoryPlan& plan = full.model;
   return {{"context", options.context},
           {"parallel", options.sequences},
           {"weights", plan.weights},
@@ -68,11 +87,13 @@ json PlanToJson(const MemoryPlan& plan, const PlanOptions& options) {
           {"rope_tables", plan.rope_tables},
           {"workspace", plan.workspace},
           {"kernel_scratch", plan.kernel_scratch},
-          {"total", plan.total},
+          {"program", full.program},
+          {"total", full.total()},
           {"bytes_per_token", plan.bytes_per_token}};
 }
 
-void PrintPlan(const MemoryPlan& plan, const PlanOptions& options) {
+void PrintPlan(const FullPlan& full, const PlanOptions& options) {
+  const MemoryPlan& plan = full.model;
   fmt::print("\nmemory for {} sequence{} of {} tokens\n", options.sequences,
              options.sequences == 1 ? "" : "s", Grouped(options.context));
   const auto row = [](const char* what, int64_t bytes) {
@@ -84,7 +105,8 @@ void PrintPlan(const MemoryPlan& plan, const PlanOptions& options) {
   row("rope tables", plan.rope_tables);
   row("workspace", plan.workspace);
   row("kernel scratch", plan.kernel_scratch);
-  row("total", plan.total);
+  row("program, tokenizer", full.program);
+  row("total", full.total());
 }
 
 void PrintSummary(const Inspection& i) {
@@ -120,13 +142,20 @@ void PrintSummary(const Inspection& i) {
   }
 }
 
-Result<MemoryPlan> Plan(const Flags& flags, const Inspection& i, PlanOptions& options) {
+Result<FullPlan> Plan(const Flags& flags, const Inspection& i, PlanOptions& options) {
   options.context = ChooseContext(flags.context, i.config);
   options.sequences = flags.parallel;
-  if (i.file) return PlanMemory(i.config, *i.file, options);
+  if (i.file) {
+    const auto tokenizer = LoadTokenizer(*i.file);  // stays while the memory is counted
+    FullPlan plan{TRY(PlanMemory(i.config, *i.file, options)), 0};
+    plan.program = ResidentBytes();
+    return plan;
+  }
   const auto type = DTypeFromName(flags.type);
   if (!type) return Error{Code::kInvalid, fmt::format("--type {} is unknown", Quoted(flags.type))};
-  return PlanMemory(i.config, *type, options);
+  FullPlan plan{TRY(PlanMemory(i.config, *type, options)), 0};
+  plan.program = ResidentBytes();
+  return plan;
 }
 
 void PrintTensors(const WeightFile& file) {
@@ -140,7 +169,7 @@ void PrintTensors(const WeightFile& file) {
 Status Run(const Flags& flags) {
   const Inspection inspection = TRY(Inspect(TRY(FindModel(flags.model))));
   PlanOptions options;
-  MemoryPlan plan;
+  FullPlan plan;
   if (flags.plan) plan = TRY(Plan(flags, inspection, options));
   if (flags.tensors && !inspection.file) {
     return Error{Code::kInvalid, "--tensors: a config.json alone holds no tensors"};

@@ -179,7 +179,8 @@ std::string Listing(const std::string& weights) {
 TEST_F(StoreTest, HubModelIsPulledAtOneCommitAndVerified) {
   const std::string weights(5000, 'w');
   TestHttpServer hub([&](const HttpRequest& r) {
-    if (r.path == "/api/models/org/name/revision/main?blobs=true") {
+    if (r.path == "/api/models/org/name/revision/main?blobs=true" ||
+        r.path == "/api/models/org/name/revision/abc123?blobs=true") {
       return ServeFile(r, Listing(weights), "");
     }
     if (r.path == "/org/name/resolve/abc123/config.json") return ServeFile(r, "{}", "\"c\"");
