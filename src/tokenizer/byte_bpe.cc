@@ -63,14 +63,18 @@ void BpeModel::AppendUnmatched(std::string_view character, std::vector<TokenId>*
 
 void BpeModel::InitialSymbols(std::string_view piece, std::vector<TokenId>* symbols) const {
   if (options_.byte_level) {
-    for (const char c : piece) {
-      const TokenId id = bytes_[static_cast<uint8_t>(c)];
-      if (id >= 0) {
-        symbols->push_back(id);
-      } else if (!broken_.empty()) {
-        symbols->insert(symbols->end(), broken_.begin(), broken_.end());
-      } else if (options_.unknown) {
-        symbols->push_back(*options_.unknown);
+    const char* stop = piece.data() + piece.size();
+    for (const char* p = piece.data(); p < stop;) {
+      const Utf8Char c = DecodeUtf8(p, stop);
+      for (const char* last = p + c.size; p < last; ++p) {
+        const TokenId id = bytes_[static_cast<uint8_t>(*p)];
+        if (id >= 0) {
+          symbols->push_back(id);
+        } else if (!c.valid && !broken_.empty()) {
+          symbols->insert(symbols->end(), broken_.begin(), broken_.end());
+        } else if (options_.unknown) {
+          symbols->push_back(*options_.unknown);
+        }
       }
     }
     return;

@@ -44,9 +44,10 @@ class BpeModel {
 
   // May neighbouring characters become one unknown token?
   bool FusesUnknown() const;
+  size_t token_count() const { return pieces_.size(); }  // different texts
   TokenId Find(std::string_view bytes) const { return pieces_.Find(bytes); }
-  // Appends the ids of one piece. A byte-level byte without a token is written as U+FFFD where that
-  // can be expressed, else as the unknown token, else dropped. O(n log n).
+  // Appends the ids of one piece. A byte-level byte without a token is written as U+FFFD when it is
+  // broken UTF-8 and that can be expressed, else as the unknown token, else dropped. O(n log n).
   void Encode(std::string_view piece, std::vector<TokenId>* out) const;
 
  private:

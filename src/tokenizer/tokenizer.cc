@@ -15,18 +15,25 @@ using internal::LooksLikeMarker;
 
 namespace internal {
 
-std::optional<std::string> FromStandIns(std::string_view name) {
-  std::string bytes;
-  bytes.reserve(name.size());
+bool AppendFromStandIns(std::string_view name, std::string* bytes) {
   const char* end = name.data() + name.size();
   for (const char* p = name.data(); p < end;) {
+    if (*p > 0x20 && *p < 0x7F) {
+      bytes->push_back(*p++);
+      continue;
+    }
     const Utf8Char c = DecodeUtf8(p, end);
     const int byte = c.valid ? StandInToByte(c.code) : -1;
-    if (byte < 0) return std::nullopt;
-    bytes.push_back(static_cast<char>(byte));
+    if (byte < 0) return false;
+    bytes->push_back(static_cast<char>(byte));
     p += c.size;
   }
-  return bytes;
+  return true;
+}
+
+bool FromStandIns(std::string_view name, std::string* bytes) {
+  bytes->clear();
+  return AppendFromStandIns(name, bytes);
 }
 
 std::string ToStandIns(std::string_view bytes) {

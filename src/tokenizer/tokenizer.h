@@ -1,5 +1,21 @@
 // Text to token ids and back. One class for byte-level BPE (tokenizer.json or GGUF "gpt2") and
 // SentencePiece-style BPE (GGUF "llama"). Immutable after construction, safe to share.
+//
+// Broken UTF-8. Any bytes may be encoded. Splitting sees each broken sequence (the longest start of
+// a character, at least one byte) as U+FFFD, but cuts the bytes as they are. A byte-level model
+// writes them by its byte tokens, so Decode gives them back; a byte without a token becomes U+FFFD
+// where the vocabulary can spell that. Of valid text, a byte without a token becomes
+// tokenizer.json's unknown token, or nothing, as in the reference; a GGUF's unknown token is not
+// used there. A SentencePiece-style model writes a character without a token by its <0xHH> tokens,
+// or as unknown.
+//
+// Markers. Control tokens, and user-defined tokens spelled <...> or [...], steer the model: text
+// becomes one only in EncodeWithSpecials and in the control ranges of EncodePrompt. Elsewhere their
+// spelling is plain text, and merges that would make one are left out. Other user-defined tokens
+// are found in any text, the leftmost first, the longest at each place.
+//
+// Caches. Texts from 8 KB on remember what their short pieces became, per call and up to 3 MB;
+// ids never depend on it. Cost is linear in the length of text, or n log n in its longest piece.
 #pragma once
 
 #include <cstdint>

@@ -73,8 +73,9 @@ namespace internal {
 
 inline constexpr size_t kMaxVocabulary = size_t{1} << 22;
 
-// The token's bytes from its stand-in characters; nullopt when a character is no stand-in.
-std::optional<std::string> FromStandIns(std::string_view name);
+// The token's bytes from its stand-in characters; false when a character is no stand-in.
+bool FromStandIns(std::string_view name, std::string* bytes);
+bool AppendFromStandIns(std::string_view name, std::string* bytes);
 std::string ToStandIns(std::string_view bytes);
 
 // Where merges are read from.

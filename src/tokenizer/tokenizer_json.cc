@@ -231,10 +231,8 @@ class JsonReader {
         impl_->pieces[i] = text ? Shown(names_[i], type) : names_[i];
         continue;
       }
-      std::optional<std::string> bytes;
-      if (text) bytes = internal::FromStandIns(names_[i]);
-      impl_->verbatim[i] = !bytes;
-      impl_->pieces[i] = bytes ? std::move(*bytes) : names_[i];
+      impl_->verbatim[i] = !text || !internal::FromStandIns(names_[i], &impl_->pieces[i]);
+      if (impl_->verbatim[i]) impl_->pieces[i] = names_[i];
     }
   }
 

@@ -75,25 +75,44 @@ void AddWrittenTokens(Impl* impl, const std::vector<std::string>& tokens) {
   }
 }
 
-Status MakeByteLevel(const TokenizerSpec& spec, Impl* impl) {
-  impl->pre = TRY(internal::PreTokenizer::FromName(spec.pre));
-  const size_t n = spec.tokens.size();
-  impl->pieces.resize(n);
-  internal::StringTable ids(n);
-  for (size_t i = 0; i < n; ++i) {
-    const bool text = impl->types[i] == Impl::kNormal || impl->types[i] == Impl::kByte;
-    std::optional<std::string> bytes;
-    if (text) bytes = internal::FromStandIns(spec.tokens[i]);
-    impl->verbatim[i] = !bytes;
-    impl->pieces[i] = bytes ? std::move(*bytes) : spec.tokens[i];
+struct Merge {
+  TokenId left, right, whole;
+};
+
+// Looks merges up by their bytes in the encoder's own table. False when that does not find all:
+// then they are looked up by name, which also tells what is wrong. distinct: no two text tokens
+// are equal.
+bool FindMerges(const std::vector<std::string>& lines, const Impl& impl, bool distinct,
+                std::vector<Merge>* merges) {
+  merges->reserve(lines.size());
+  std::string bytes;
+  size_t next = 0;  // results mostly stand in the vocabulary in the order of their merges
+  for (const std::string& line : lines) {
+    const size_t space = line.find(' ', 1);
+    if (space == std::string::npos) return false;
+    const std::string_view view = line;
+    if (!internal::FromStandIns(view.substr(0, space), &bytes)) return false;
+    const size_t cut = bytes.size();
+    std::string_view right = view.substr(space + 1);
+    if (!internal::AppendFromStandIns(right, &bytes)) return false;
+    const std::string_view all = bytes;
+    Merge m{impl.bpe->Find(all.substr(0, cut)), impl.bpe->Find(all.substr(cut)), -1};
+    const bool guessed = distinct && next < impl.pieces.size() &&
+                         impl.types[next] == Impl::kNormal && !impl.verbatim[next] &&
+                         impl.pieces[next] == all;
+    m.whole = guessed ? static_cast<TokenId>(next) : impl.bpe->Find(all);
+    if (m.left < 0 || m.right < 0 || m.whole < 0) return false;
+    next = static_cast<size_t>(m.whole) + 1;
+    merges->push_back(m);
+  }
+  return true;
+}
+
+Status AddNamedMerges(const TokenizerSpec& spec, Impl* impl) {
+  internal::StringTable ids(spec.tokens.size());
+  for (size_t i = 0; i < spec.tokens.size(); ++i) {
     ids.Insert(spec.tokens[i], static_cast<TokenId>(i));
   }
-  internal::BpeModel::Options options;
-  options.byte_level = true;
-  options.ignore_merges = internal::PreTokenizer::MergesIgnored(spec.pre);
-  options.unknown = spec.unknown;
-  impl->bpe.emplace(options, static_cast<TokenId>(n));
-  internal::AddTextTokens(impl);
   std::vector<internal::MergeRule> rules;
   rules.reserve(spec.merges.size());
   for (const std::string& merge : spec.merges) {
@@ -106,6 +125,34 @@ Status MakeByteLevel(const TokenizerSpec& spec, Impl* impl) {
         {std::string_view(merge).substr(0, space), std::string_view(merge).substr(space + 1)});
   }
   return internal::AddMerges(rules, ids, impl);
+}
+
+Status MakeByteLevel(const TokenizerSpec& spec, Impl* impl) {
+  impl->pre = TRY(internal::PreTokenizer::FromName(spec.pre));
+  const size_t n = spec.tokens.size();
+  impl->pieces.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    const bool text = impl->types[i] == Impl::kNormal || impl->types[i] == Impl::kByte;
+    impl->verbatim[i] = !text || !internal::FromStandIns(spec.tokens[i], &impl->pieces[i]);
+    if (impl->verbatim[i]) impl->pieces[i] = spec.tokens[i];
+  }
+  internal::BpeModel::Options options;
+  options.byte_level = true;
+  // No unknown token: writers name any token there, often the end of text, which text may not give.
+  options.ignore_merges = internal::PreTokenizer::MergesIgnored(spec.pre);
+  impl->bpe.emplace(options, static_cast<TokenId>(n));
+  const bool distinct = internal::AddTextTokens(impl).size() == impl->bpe->token_count();
+  std::vector<Merge> merges;
+  if (!FindMerges(spec.merges, *impl, distinct, &merges)) return AddNamedMerges(spec, impl);
+  impl->bpe->ReserveMerges(merges.size());
+  impl->merges.reserve(merges.size());
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto [left, right, whole] = merges[i];
+    if (impl->bpe->AddMerge(left, right, static_cast<uint32_t>(i), whole)) {
+      impl->merges.emplace_back(left, right);
+    }
+  }
+  return {};
 }
 
 Status MakeSpm(const TokenizerSpec& spec, Impl* impl) {

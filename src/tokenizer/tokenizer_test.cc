@@ -210,6 +210,60 @@ TEST(Linear, LongRunsOfOneCharacter) {
   }
 }
 
+TEST(Golden, BytesWithoutTokens) {
+  TokenizerSpec spec;
+  spec.pre = "gpt-2";
+  spec.tokens = {"<|endoftext|>", "a", "b", "\u00EF", "\u00BF", "\u00BD"};
+  spec.types = {3, 1, 1, 1, 1, 1};
+  spec.unknown = 0;
+  const auto t = Tokenizer::FromSpec(spec);
+  ASSERT_TRUE(t.ok()) << t.error().message;
+  // A character without tokens vanishes, broken UTF-8 becomes U+FFFD.
+  EXPECT_EQ(t->Encode("a\x04"
+                      "b"),
+            (std::vector<TokenId>{1, 2}));
+  EXPECT_EQ(t->Encode("a\xFF"
+                      "b"),
+            (std::vector<TokenId>{1, 3, 4, 5, 2}));
+  spec.tokens[3] = "c";
+  const auto bare = Tokenizer::FromSpec(spec);
+  ASSERT_TRUE(bare.ok()) << bare.error().message;
+  EXPECT_EQ(bare->Encode("a\xFF"
+                         "b"),
+            (std::vector<TokenId>{1, 2}));
+}
+
+TEST(Golden, FindKnowsEveryToken) {
+  TokenizerSpec spec;
+  spec.pre = "gpt-2";
+  spec.tokens = {"x", "<s>", "\u0120x", "y", "<s>", "unused", "y"};
+  spec.types = {1, 3, 1, 5, 1, 5, 1};
+  const auto t = Tokenizer::FromSpec(spec);
+  ASSERT_TRUE(t.ok()) << t.error().message;
+  EXPECT_EQ(t->Find("x"), TokenId{0});
+  EXPECT_EQ(t->Find("<s>"), TokenId{1});
+  EXPECT_EQ(t->Find(" x"), TokenId{2});
+  EXPECT_EQ(t->Find("y"), TokenId{3});
+  EXPECT_EQ(t->Find("unused"), TokenId{5});
+  EXPECT_FALSE(t->Find("nowhere").has_value());
+  EXPECT_FALSE(t->Find("").has_value());
+}
+
+// Merges that name tokens that are not text are looked up by name, with the same result.
+TEST(Golden, MergesOfOddTokens) {
+  TokenizerSpec spec;
+  spec.pre = "gpt-2";
+  spec.tokens = {"a", "b", "ab", "abb", "ba"};
+  spec.merges = {"a b", "ab b"};
+  const auto plain = Tokenizer::FromSpec(spec);
+  spec.types = {1, 1, 1, 1, 5};
+  spec.merges.push_back("b a");
+  const auto odd = Tokenizer::FromSpec(spec);
+  ASSERT_TRUE(plain.ok() && odd.ok());
+  EXPECT_EQ(plain->Encode("abbab"), (std::vector<TokenId>{3, 2}));
+  EXPECT_EQ(odd->Encode("abbab"), (std::vector<TokenId>{3, 2}));
+}
+
 TEST(Golden, EmptyInputGivesNothing) {
   for (const std::string& kind : kKinds) {
     const Tokenizer t = Load(kind);
