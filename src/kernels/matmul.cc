@@ -107,10 +107,15 @@ int64_t TileCost(const Job& job) {
 }
 
 int64_t PlanTasks(const Exec& exec, std::span<Job> jobs) {
-  int64_t total = 0;
-  for (const Job& job : jobs) total += job.rows == 0 ? 0 : TileCost(job) * job.w->tiles;
-  // Eight tasks a worker balance; under half a microsecond handing out costs more than it gains.
-  const int64_t goal = std::max<int64_t>(total / (exec.threads() * 8), 500);
+  int64_t total = 0, most_rows = 0;
+  for (const Job& job : jobs) {
+    total += job.rows == 0 ? 0 : TileCost(job) * job.w->tiles;
+    most_rows = std::max(most_rows, job.rows);
+  }
+  // Eight tasks a worker balance. A decode step streams weights instead, and long streams are worth
+  // more: two. Under half a microsecond handing out costs more than it gains.
+  const int64_t per_worker = most_rows <= kMaxDirect ? 2 : 8;
+  const int64_t goal = std::max<int64_t>(total / (exec.threads() * per_worker), 500);
   int64_t tasks = 0;
   for (Job& job : jobs) {
     job.first_task = tasks;

@@ -18,19 +18,37 @@ size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
+// Large blocks come straight from the system: their pages are zero already, and asking for all of
+// them at once keeps page faults out of steps.
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
-  const bool large = bytes >= kHugePage;
-  const size_t size = RoundUp(bytes, large ? kHugePage : kAlign);
-  data_ = static_cast<std::byte*>(std::aligned_alloc(large ? kHugePage : kAlign, size));
-  CHECK(data_ != nullptr);
-  // Fresh pages of a large block are zero already only when they come straight from the system,
-  // which aligned_alloc does not promise; touching them here also keeps page faults out of steps.
-  if (large) madvise(data_, size, MADV_HUGEPAGE);
-  std::memset(data_, 0, size);
+  if (bytes < kHugePage) {
+    const size_t size = RoundUp(bytes, kAlign);
+    data_ = static_cast<std::byte*>(std::aligned_alloc(kAlign, size));
+    CHECK(data_ != nullptr);
+    std::memset(data_, 0, size);
+    return;
+  }
+  const size_t size = RoundUp(bytes, kHugePage);
+  void* raw = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                   -1, 0);
+  CHECK(raw != MAP_FAILED);
+  const auto begin = reinterpret_cast<uintptr_t>(raw);
+  const size_t lead = RoundUp(begin, kHugePage) - begin;
+  data_ = static_cast<std::byte*>(raw) + lead;
+  if (lead > 0) munmap(raw, lead);
+  if (lead < kHugePage) munmap(data_ + size, kHugePage - lead);
+  madvise(data_, size, MADV_HUGEPAGE);
+  if (madvise(data_, size, MADV_POPULATE_WRITE) != 0) std::memset(data_, 0, size);
 }
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() {
+  if (bytes_ < kHugePage) {
+    std::free(data_);
+  } else {
+    munmap(data_, RoundUp(bytes_, kHugePage));
+  }
+}
 
 Workspace::Workspace(size_t initial_bytes) {
   if (initial_bytes > 0) slabs_.emplace_back(initial_bytes);
