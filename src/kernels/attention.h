@@ -4,9 +4,9 @@
 // Order of sums, for query row t of head h over keys 0..p (p its own position): scores are one fma
 // chain over the head dimension from 0; times scale; softmax with the row maximum, exp by ExpRef,
 // the denominator summed in 16 lanes (key j in lane j mod 16); the output is one fma chain over
-// keys in order of weights (not yet divided), divided by the denominator at the end. So a result depends on
-// the query and its keys alone, never on chunking, batch, threads or block numbers. Slots past p
-// are never read (they may hold NaN).
+// keys in order of weights (not yet divided), divided by the denominator at the end. So a result
+// depends on the query and its keys alone, never on chunking, batch, threads or block numbers.
+// Slots past p are never read (they may hold NaN).
 #pragma once
 
 #include <cstdint>

@@ -71,9 +71,9 @@ void MatMulGroup(const Exec& exec, View2<const float> x, std::span<const MatMulP
 // `row_ids` of x (gather), or rows 0.. of x when row_ids is empty, x given per part.
 struct MatMulJob {
   const PackedMatrix* w;
-  View2<const float> x;               // source rows
-  std::span<const int32_t> row_ids;   // which rows of x, in order; empty: all of x
-  View2<float> y;                     // [row_ids.size() or x.rows, N]
+  View2<const float> x;              // source rows
+  std::span<const int32_t> row_ids;  // which rows of x, in order; empty: all of x
+  View2<float> y;                    // [row_ids.size() or x.rows, N]
 };
 void MatMulJobs(const Exec& exec, std::span<const MatMulJob> jobs);
 

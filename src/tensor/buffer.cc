@@ -30,8 +30,8 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
     return;
   }
   const size_t size = RoundUp(bytes, kHugePage);
-  void* raw = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                   -1, 0);
+  void* raw =
+      mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(raw != MAP_FAILED);
   const auto begin = reinterpret_cast<uintptr_t>(raw);
   const size_t lead = RoundUp(begin, kHugePage) - begin;

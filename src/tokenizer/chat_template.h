@@ -1,4 +1,5 @@
-// Chat templates: the Jinja subset that model files use, with bounds and no reach beyond its inputs.
+// Chat templates: the Jinja subset that model files use, with bounds and no reach beyond its
+// inputs.
 #pragma once
 
 #include <cstdint>

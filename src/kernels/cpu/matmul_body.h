@@ -10,6 +10,8 @@
 //   Load/Store/Set/Zero/Mul/Fma for F, AddI/SubI/ShlI/SarI/SetI/ToF for I,
 //   LoadB, Low4, High4, Lut, Plane<bit, width> for B, Broadcast4, DotFirst/Dot/Sum,
 //   SignedFirst/SignedDot, F16/BF16/U8/S8 widening loads, StoreB, Fp8.
+#pragma once
+
 #include "kernels/cpu/matmul_kernel.h"
 
 namespace hadal::internal {
