@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1  # a clone elsewhere finds the same objects
 memory_gb=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 ((jobs * 2 > memory_gb && memory_gb > 1)) && jobs=$((memory_gb / 2))
 
