@@ -10,12 +10,12 @@
 
 #include "base/rng.h"
 #include "base/terminal.h"
-#include "cli/bench_limits.h"
 #include "cli/bench_peers.h"
 #include "cli/bench_shape.h"
 #include "cli/commands.h"
 #include "cli/param_reader.h"
 #include "cli/session.h"
+#include "kernels/limits.h"
 
 namespace hadal::cli {
 namespace {
@@ -203,9 +203,9 @@ std::vector<Row> MakeRows(const Flags& flags, const Subject& s, const MachineLim
   const auto flops = static_cast<double>(counts.flops_per_token - 2 * config.vocab * config.width);
   std::vector<Row> rows = {
       {fmt::format("prefill {}", flags.prompt), Median(samples.prefill),
-       (int8 ? limits.int8 : limits.f32) * 1e9 / flops},
+       (int8 ? limits.int8_ops : limits.f32_ops) / flops},
       {fmt::format("decode {}", flags.generate), Median(samples.decode),
-       limits.read * 1e9 / static_cast<double>(s.model->bytes_per_token())},
+       limits.read_bytes / static_cast<double>(s.model->bytes_per_token())},
       {fmt::format("decode {} x {}", flags.parallel, flags.generate), Median(samples.batched), 0}};
   for (size_t i = 0; i < flags.peers.size(); ++i) {
     rows[0].peers.emplace_back(flags.peers[i], Median(samples.peer_prefill[i]));
@@ -219,9 +219,10 @@ std::vector<Row> MakeRows(const Flags& flags, const Subject& s, const MachineLim
 
 json ToJson(const MachineLimits& limits, int threads) {
   return {{"threads", threads},
-          {"read_bytes_per_second", limits.read * 1e9},
-          {"f32_flops", limits.f32 * 1e9},
-          {"int8_ops", limits.int8 * 1e9}};
+          {"read_bytes_per_second", limits.read_bytes},
+          {"f32_flops", limits.f32_ops},
+          {"int8_ops", limits.int8_ops},
+          {"wide_int8_ops", limits.wide_int8_ops}};
 }
 
 json ToJson(const std::vector<Row>& rows) {
@@ -245,7 +246,7 @@ void PrintLimits(const MachineLimits& limits, int threads) {
   fmt::print(
       "limits of this machine, {} threads: read {:.1f} GB/s, f32 {:.0f} GFLOP/s, int8 {:.0f} "
       "GOP/s\n",
-      threads, limits.read, limits.f32, limits.int8);
+      threads, limits.read_bytes / 1e9, limits.f32_ops / 1e9, limits.int8_ops / 1e9);
 }
 
 void PrintRows(const std::vector<Row>& rows, double start) {
@@ -264,7 +265,7 @@ void PrintRows(const std::vector<Row>& rows, double start) {
 Status Run(const Flags& flags) {
   if (flags.limits) {
     const auto exec = TRY(MakeExec(flags.model.threads));
-    const MachineLimits limits = MeasureLimits(exec->pool());
+    const MachineLimits limits = MeasureLimits(*exec);
     if (flags.json)
       fmt::print("{}\n", ToJson(limits, exec->threads()).dump(2));
     else
@@ -280,7 +281,7 @@ Status Run(const Flags& flags) {
                  fmt::format("--prompt and --generate exceed the model's context {}",
                              s.model->config().context)};
   }
-  const MachineLimits limits = MeasureLimits(s.exec->pool());
+  const MachineLimits limits = MeasureLimits(*s.exec);
   Samples samples;
   TRY(RunRounds(flags, s, samples));
   const std::vector<Row> rows = MakeRows(flags, s, limits, samples);

@@ -7,7 +7,6 @@
 
 #include "base/file.h"
 #include "cli/answer_json.h"
-#include "cli/bench_limits.h"
 #include "cli/bench_peers.h"
 #include "cli/conversation.h"
 #include "cli/inspect.h"
@@ -16,6 +15,7 @@
 #include "cli/session.h"
 #include "cli/testing_tiny_model.h"
 #include "cli/thought_printer.h"
+#include "kernels/limits.h"
 
 namespace hadal::cli {
 namespace {
@@ -267,12 +267,12 @@ TEST_F(CommandTest, PeersOutputIsRead) {
 }
 
 TEST_F(CommandTest, LimitsArePlausible) {
-  ThreadPool pool(1);
-  const MachineLimits limits = MeasureLimits(pool);
-  EXPECT_GT(limits.read, 0.1);
-  EXPECT_LT(limits.read, 2000);
-  EXPECT_GT(limits.f32, 0.1);
-  EXPECT_GT(limits.int8, limits.f32 / 4);
+  const Exec exec(1, *ChooseIsa());
+  const MachineLimits limits = MeasureLimits(exec);
+  EXPECT_GT(limits.read_bytes, 0.1e9);
+  EXPECT_LT(limits.read_bytes, 2000e9);
+  EXPECT_GT(limits.f32_ops, 0.1e9);
+  EXPECT_GT(limits.int8_ops, limits.f32_ops / 4);
 }
 
 }  // namespace
