@@ -32,6 +32,7 @@ struct LanesAvx512 {
   HADAL_LANES F Sub(F x, F y) { return _mm512_sub_ps(x, y); }
   HADAL_LANES F Mul(F x, F y) { return _mm512_mul_ps(x, y); }
   HADAL_LANES F Div(F x, F y) { return _mm512_div_ps(x, y); }
+  HADAL_LANES F Sqrt(F x) { return _mm512_sqrt_ps(x); }
   // x > y ? x : y and x < y ? x : y, so y where either is NaN.
   HADAL_LANES F Max(F x, F y) { return _mm512_max_ps(x, y); }
   HADAL_LANES F Min(F x, F y) { return _mm512_min_ps(x, y); }

@@ -58,6 +58,10 @@ struct LanesScalar {
     for (int i = 0; i < 16; ++i) x.v[i] /= y.v[i];
     return x;
   }
+  static F Sqrt(F x) {
+    for (float& v : x.v) v = std::sqrt(v);
+    return x;
+  }
   // x > y ? x : y and x < y ? x : y, so y where either is NaN.
   static F Max(F x, const F& y) {
     for (int i = 0; i < 16; ++i) x.v[i] = x.v[i] > y.v[i] ? x.v[i] : y.v[i];

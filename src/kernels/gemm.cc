@@ -1,0 +1,383 @@
+#include "kernels/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/fp8.h"
+#include "kernels/train_dispatch.h"
+#include "tensor/half.h"
+
+namespace hadal {
+namespace {
+
+using internal::CeilDiv;
+using internal::kMaxRows;
+using internal::kTile;
+
+constexpr int64_t kDepth = 256;          // k of one pass: a tile of b fills half of a 32 KiB L1
+constexpr int64_t kRowChunk = 192;       // rows of a beside it: 192 KiB of L2
+constexpr int64_t kTileChunk = 24;       // tiles of b that such rows are used for
+constexpr int64_t kPackTiles = 4;        // tiles packed together: 64 columns
+constexpr int64_t kPackDepth = 512;      // k of a packing task
+constexpr int64_t kMaxPacked = 1 << 22;  // floats of b packed at a time
+constexpr int64_t kLeastTask =
+    1 << 17;  // multiply-adds under which a task costs more than it gains
+
+// A product over some of its columns, b packed as tiles of 16 columns: [tile][k][16].
+struct Piece {
+  const GemmArg* a;
+  const GemmArg* b;
+  View2<float> c;  // these columns
+  int64_t col, cols, depth;
+  float* packed = nullptr;
+  float* scales = nullptr;        // kF8: [tile][runs of k][16]
+  const float* blocks = nullptr;  // kF8 weights: [ceil(N / 128)][runs of k], of all columns
+  int64_t row_chunk = 0, tile_chunk = 0, tile_tasks = 0;
+  int64_t end_pack = 0, end_task = 0;
+
+  int64_t tiles() const { return CeilDiv(cols, kTile); }
+  int64_t runs() const { return CeilDiv(depth, kFp8Group); }
+  int64_t pack_tasks() const { return CeilDiv(tiles(), kPackTiles) * CeilDiv(depth, kPackDepth); }
+};
+
+const float* SourceRow(const GemmArg& arg, int64_t r) {
+  return arg.m.row(arg.ids.empty() ? r : arg.ids[static_cast<size_t>(r)]);
+}
+
+void RoundToBf16(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = BF16ToF32(F32ToBF16(x[i]));
+}
+
+uint32_t Magnitude(float x) { return std::bit_cast<uint32_t>(x) & 0x7fffffffu; }
+
+// Elements become e4m3 values; a group whose scale is NaN becomes zeros, the scale says the rest.
+void QuantiseGroup(float* x, int64_t n, float scale) {
+  if (scale != scale) {
+    std::fill_n(x, n, 0.0f);
+  } else {
+    for (int64_t i = 0; i < n; ++i) x[i] = RoundE4M3(x[i] / scale);
+  }
+}
+
+float QuantiseRow(float* x, int64_t n) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, Magnitude(x[i]));
+  const float scale = Fp8Scale(largest);
+  QuantiseGroup(x, n, scale);
+  return scale;
+}
+
+// A tile [n][16]: every column is a group, or `fixed` is the scale of all.
+void QuantiseTile(float* x, int64_t n, const float* fixed, float* scale) {
+  uint32_t largest[kTile] = {};
+  if (fixed == nullptr) {
+    for (int64_t k = 0; k < n; ++k) {
+      for (int i = 0; i < kTile; ++i) {
+        largest[i] = std::max(largest[i], Magnitude(x[k * kTile + i]));
+      }
+    }
+  }
+  float divisor[kTile];
+  bool zero[kTile];
+  for (int i = 0; i < kTile; ++i) {
+    scale[i] = fixed == nullptr ? Fp8Scale(largest[i]) : *fixed;
+    zero[i] = scale[i] != scale[i];
+    divisor[i] = zero[i] ? 1.0f : scale[i];
+  }
+  for (int64_t k = 0; k < n; ++k) {
+    for (int i = 0; i < kTile; ++i) {
+      const float v = RoundE4M3(x[k * kTile + i] / divisor[i]);
+      x[k * kTile + i] = zero[i] ? 0.0f : v;
+    }
+  }
+}
+
+class Product {
+ public:
+  Product(const Exec& exec, const GemmOptions& options)
+      : exec_(exec),
+        options_(options),
+        train_(internal::Train(exec.isa())),
+        kernels_(internal::F32Products(exec.isa())),
+        group_(internal::Products(exec.isa()).float_rows) {}
+
+  void Run(std::span<const GemmJob> jobs) {
+    Workspace& memory = exec_.shared();
+    const Workspace::Position mark = memory.Mark();
+    int64_t most = 0;
+    for (const GemmJob& job : jobs) most += CeilDiv(job.c.cols, ColumnsAtOnce(job.b.depth()));
+    Piece* pieces = memory.Take<Piece>(most);
+    int64_t count = 0;
+    for (const GemmJob& job : jobs) AddPieces(job, pieces, &count);
+    for (int64_t begin = 0; begin < count;) {
+      int64_t end = begin, floats = 0;
+      while (end < count && (end == begin || floats + PackedFloats(pieces[end]) <= kMaxPacked)) {
+        floats += PackedFloats(pieces[end++]);
+      }
+      const Workspace::Position before = memory.Mark();
+      RunBatch({pieces + begin, static_cast<size_t>(end - begin)});
+      memory.Release(before);
+      begin = end;
+    }
+    memory.Release(mark);
+  }
+
+ private:
+  static int64_t PackedFloats(const Piece& p) { return p.tiles() * kTile * p.depth; }
+  static int64_t ColumnsAtOnce(int64_t depth) {
+    return std::max<int64_t>(kFp8Group,
+                             kMaxPacked / std::max<int64_t>(1, depth) / kFp8Group * kFp8Group);
+  }
+  bool f8() const { return options_.type == ComputeType::kF8; }
+
+  void AddPieces(const GemmJob& job, Piece* pieces, int64_t* count) {
+    const int64_t depth = job.a.depth(), rows = job.a.rows(), cols = job.b.rows();
+    CHECK(job.b.depth() == depth && job.c.rows == rows && job.c.cols == cols);
+    CHECK(!options_.b_is_weight || job.b.ids.empty());
+    if (rows == 0 || cols == 0) return;
+    const float* blocks = f8() && options_.b_is_weight ? WeightScales(job.b) : nullptr;
+    const int64_t step = ColumnsAtOnce(depth);
+    for (int64_t col = 0; col < cols; col += step) {
+      const int64_t n = std::min(step, cols - col);
+      pieces[(*count)++] = {.a = &job.a,
+                            .b = &job.b,
+                            .c = job.c.Cols(col, n),
+                            .col = col,
+                            .cols = n,
+                            .depth = depth,
+                            .blocks = blocks};
+    }
+  }
+
+  // The scale of every 128 x 128 block, transposed as b is: [runs of columns][runs of k].
+  const float* WeightScales(const GemmArg& b) {
+    const int64_t cols = CeilDiv(b.rows(), kFp8Group), runs = CeilDiv(b.depth(), kFp8Group);
+    float* scales = exec_.shared().Take<float>(cols * runs);
+    exec_.pool().For(cols * runs, [&](int64_t block, int) {
+      int64_t row = block / runs, col = block % runs;
+      if (b.transposed) std::swap(row, col);
+      const int64_t end_row = std::min(b.m.rows, (row + 1) * kFp8Group);
+      const int64_t first = col * kFp8Group, end = std::min(b.m.cols, first + kFp8Group);
+      uint32_t largest = 0;
+      for (int64_t r = row * kFp8Group; r < end_row; ++r) {
+        const float* x = b.m.row(r);
+        for (int64_t i = first; i < end; ++i) largest = std::max(largest, Magnitude(x[i]));
+      }
+      scales[block] = Fp8Scale(largest);
+    });
+    return scales;
+  }
+
+  void RunBatch(std::span<Piece> pieces) {
+    Workspace& memory = exec_.shared();
+    int64_t packs = 0;
+    for (Piece& p : pieces) {
+      p.packed = memory.Take<float>(PackedFloats(p));
+      if (f8()) p.scales = memory.Take<float>(p.tiles() * p.runs() * kTile);
+      p.end_pack = packs += p.pack_tasks();
+    }
+    exec_.pool().For(packs, [&](int64_t task, int) {
+      const auto p = std::upper_bound(pieces.begin(), pieces.end(), task,
+                                      [](int64_t t, const Piece& x) { return t < x.end_pack; });
+      PackTask(*p, task - (p->end_pack - p->pack_tasks()));
+    });
+    const int64_t tasks = PlanTasks(pieces);
+    exec_.pool().For(tasks, [&](int64_t task, int worker) {
+      const auto p = std::upper_bound(pieces.begin(), pieces.end(), task,
+                                      [](int64_t t, const Piece& x) { return t < x.end_task; });
+      const int64_t in_piece = task - (p->end_task - Tasks(*p));
+      RunTask(*p, in_piece / p->tile_tasks * p->row_chunk, in_piece % p->tile_tasks * p->tile_chunk,
+              exec_.scratch(worker));
+    });
+  }
+
+  // --- b ---
+
+  void PackTask(const Piece& p, int64_t task) {
+    const int64_t groups = CeilDiv(p.tiles(), kPackTiles);
+    const int64_t tile = task % groups * kPackTiles, k = task / groups * kPackDepth;
+    const int64_t tiles = std::min(kPackTiles, p.tiles() - tile);
+    const int64_t depth = std::min(kPackDepth, p.depth - k);
+    if (p.b->transposed) {
+      CopyColumns(p, tile, tiles, k, depth);
+    } else {
+      for (int64_t t = tile; t < tile + tiles; ++t) TransposeTile(p, t, k, depth);
+    }
+    for (int64_t t = tile; t < tile + tiles; ++t) {
+      float* x = p.packed + (t * p.depth + k) * kTile;
+      if (options_.type == ComputeType::kBF16) RoundToBf16(x, depth * kTile);
+      for (int64_t r = 0; f8() && r < depth; r += kFp8Group) {
+        const int64_t run = (k + r) / kFp8Group;
+        const float* fixed = p.blocks == nullptr
+                                 ? nullptr
+                                 : p.blocks + (p.col + t * kTile) / kFp8Group * p.runs() + run;
+        QuantiseTile(x + r * kTile, std::min(kFp8Group, depth - r), fixed,
+                     p.scales + (t * p.runs() + run) * kTile);
+      }
+    }
+  }
+
+  void TransposeTile(const Piece& p, int64_t tile, int64_t k, int64_t depth) {
+    const int64_t count = std::min<int64_t>(kTile, p.cols - tile * kTile);
+    const float* rows[kTile];
+    for (int64_t i = 0; i < count; ++i) rows[i] = SourceRow(*p.b, p.col + tile * kTile + i) + k;
+    train_.transpose(rows, count, depth, p.packed + (tile * p.depth + k) * kTile, kTile);
+  }
+
+  static void CopyColumns(const Piece& p, int64_t tile, int64_t tiles, int64_t k, int64_t depth) {
+    for (int64_t i = k; i < k + depth; ++i) {
+      const float* from = SourceRow(*p.b, i) + p.col + tile * kTile;
+      int64_t rest = p.cols - tile * kTile;
+      for (int64_t t = tile; t < tile + tiles; ++t, from += kTile, rest -= kTile) {
+        float* to = p.packed + (t * p.depth + i) * kTile;
+        if (rest >= kTile) {
+          std::memcpy(to, from, kTile * sizeof(float));
+        } else {
+          std::copy_n(from, rest, to);
+          std::fill(to + rest, to + kTile, 0.0f);
+        }
+      }
+    }
+  }
+
+  // --- products ---
+
+  static int64_t Tasks(const Piece& p) { return p.tile_tasks * CeilDiv(p.c.rows, p.row_chunk); }
+
+  // Eight tasks a worker balance; the larger a task, the less packing of a is repeated.
+  int64_t PlanTasks(std::span<Piece> pieces) const {
+    int64_t total = 0, tasks = 0;
+    for (const Piece& p : pieces) total += p.c.rows * p.cols * p.depth;
+    const int64_t goal = std::max(total / (exec_.threads() * 8), kLeastTask) * 3 / 2;
+    for (Piece& p : pieces) {
+      int64_t rows = CeilDiv(p.c.rows, CeilDiv(p.c.rows, kRowChunk));
+      int64_t tiles = CeilDiv(p.tiles(), CeilDiv(p.tiles(), kTileChunk));
+      while (rows * tiles * kTile * p.depth > goal) {
+        if (rows >= 96) {
+          rows = CeilDiv(rows, 2);
+        } else if (tiles >= 8) {
+          tiles = CeilDiv(tiles, 2);
+        } else {
+          break;
+        }
+      }
+      p.row_chunk = CeilDiv(rows, 6) * 6;
+      p.tile_chunk = tiles;
+      p.tile_tasks = CeilDiv(p.tiles(), tiles);
+      p.end_task = tasks += Tasks(p);
+    }
+    return tasks;
+  }
+
+  // Rows of a over k in [k, k + depth), `pitch` apart, rounded; their scales for kF8.
+  void PackRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth, float* to,
+                int64_t pitch, float* scale) {
+    if (a.transposed) {
+      for (int64_t i = 0; i < depth; i += kTile) {
+        const int64_t count = std::min<int64_t>(kTile, depth - i);
+        const float* from[kTile];
+        for (int64_t j = 0; j < count; ++j) from[j] = SourceRow(a, k + i + j) + row;
+        train_.transpose(from, count, rows, to + i, pitch);
+      }
+    } else {
+      for (int64_t r = 0; r < rows; ++r)
+        std::copy_n(SourceRow(a, row + r) + k, depth, to + r * pitch);
+    }
+    if (options_.type == ComputeType::kF32) return;
+    for (int64_t r = 0; r < rows; ++r) {
+      if (f8()) {
+        scale[r] = QuantiseRow(to + r * pitch, depth);
+      } else {
+        RoundToBf16(to + r * pitch, depth);
+      }
+    }
+  }
+
+  void RunTask(const Piece& p, int64_t row, int64_t tile, Workspace& scratch) {
+    const int64_t rows = std::min(p.row_chunk, p.c.rows - row);
+    const int64_t tiles = std::min(p.tile_chunk, p.tiles() - tile);
+    const int64_t passes = std::max<int64_t>(1, CeilDiv(p.depth, f8() ? kFp8Group : kDepth));
+    const int64_t step = f8() ? kFp8Group : CeilDiv(CeilDiv(p.depth, passes), kTile) * kTile;
+    scratch.Reset();
+    float* a = scratch.Take<float>(rows * step);
+    float* acc = scratch.Take<float>(tiles * rows * kTile);
+    float* scale = scratch.Take<float>(rows);
+    std::fill_n(acc, tiles * rows * kTile, 0.0f);
+    for (int64_t k = 0; k < p.depth; k += step) {
+      const int64_t depth = std::min(step, p.depth - k);
+      PackRows(*p.a, row, rows, k, depth, a, step, scale);
+      for (int64_t t = 0; t < tiles; ++t) {
+        const float* b = p.packed + ((tile + t) * p.depth + k) * kTile;
+        if (f8()) {
+          MultiplyF8(a, rows, b, depth, scale,
+                     p.scales + ((tile + t) * p.runs() + k / kFp8Group) * kTile,
+                     acc + t * rows * kTile);
+        } else {
+          Multiply(a, step, rows, b, depth, acc + t * rows * kTile);
+        }
+      }
+    }
+    for (int64_t t = 0; t < tiles; ++t) {
+      WriteTile(p, row, rows, (tile + t) * kTile, acc + t * rows * kTile);
+    }
+  }
+
+  void Multiply(const float* a, int64_t pitch, int64_t rows, const float* b, int64_t depth,
+                float* acc) {
+    const internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(b), nullptr};
+    for (int64_t m = 0; m < rows; m += group_) {
+      const int64_t n = std::min(group_, rows - m);
+      const float* x[kMaxRows];
+      for (int64_t i = 0; i < n; ++i) x[i] = a + (m + i) * pitch;
+      kernels_.direct[n](wide, depth, x, acc + m * kTile);
+    }
+  }
+
+  void MultiplyF8(const float* a, int64_t rows, const float* b, int64_t depth, const float* scale_a,
+                  const float* scale_b, float* acc) {
+    const internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(b), nullptr};
+    for (int64_t m = 0; m < rows; m += group_) {
+      const int64_t n = std::min(group_, rows - m);
+      const float* x[kMaxRows];
+      for (int64_t i = 0; i < n; ++i) x[i] = a + (m + i) * kFp8Group;
+      alignas(64) float partial[kMaxRows * kTile] = {};
+      kernels_.direct[n](wide, depth, x, partial);
+      train_.fold(partial, scale_a + m, scale_b, n, acc + m * kTile);
+    }
+  }
+
+  void WriteTile(const Piece& p, int64_t row, int64_t rows, int64_t col, const float* acc) {
+    const int64_t n = std::min<int64_t>(kTile, p.cols - col);
+    for (int64_t r = 0; r < rows; ++r, acc += kTile) {
+      float* c = p.c.row(row + r) + col;
+      if (!options_.accumulate) {
+        std::copy_n(acc, n, c);
+      } else if (n == kTile) {
+        for (int i = 0; i < kTile; ++i) c[i] += acc[i];
+      } else {
+        for (int64_t i = 0; i < n; ++i) c[i] += acc[i];
+      }
+    }
+  }
+
+  const Exec& exec_;
+  const GemmOptions& options_;
+  const internal::TrainTable& train_;
+  const internal::FloatKernels& kernels_;
+  const int64_t group_;
+};
+
+}  // namespace
+
+void GemmJobs(const Exec& exec, std::span<const GemmJob> jobs, const GemmOptions& options) {
+  Product(exec, options).Run(jobs);
+}
+
+void Gemm(const Exec& exec, const GemmArg& a, const GemmArg& b, View2<float> c,
+          const GemmOptions& options) {
+  const GemmJob job = {a, b, c};
+  GemmJobs(exec, {&job, 1}, options);
+}
+
+}  // namespace hadal
