@@ -1,0 +1,386 @@
+// State puzzles: water jugs, the tower of Hanoi from any position to any other, sliding tiles.
+// A state is a row of digits: litres of each jug, the peg of each disk (smallest first), the tile
+// in each place (0 is the hole). Any legal sequence of moves to the goal is right.
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "data/problems/family.h"
+#include "data/problems/values.h"
+
+namespace hadal::problems {
+namespace {
+
+struct PuzzleLevel {
+  int least_moves, most_moves;  // of a shortest way
+  int jugs, disks, columns;     // tiles: 2 rows of 3 columns, or 3 of 3
+};
+constexpr int kAny = 1000;
+constexpr PuzzleLevel kPuzzleLevels[kLevels] = {
+    {2, 3, 2, 3, 2},    {3, 4, 2, 3, 2},    {4, 5, 2, 3, 2},     {5, 6, 2, 3, 2},
+    {6, kAny, 3, 4, 2}, {8, kAny, 3, 5, 3}, {10, kAny, 3, 6, 3}, {12, kAny, 4, 7, 3}};
+constexpr size_t kShortTrace = 400;      // bytes, levels 1 to 4
+constexpr size_t kWrittenStates = 250;   // a longer search is not written out
+constexpr size_t kLongestAnswer = 4096;  // moves
+
+std::vector<Knob> PuzzleKnobs(int level) {
+  const auto& l = kPuzzleLevels[level - 1];
+  return {
+      {"least_moves", l.least_moves}, {"jugs", l.jugs}, {"disks", l.disks}, {"tiles", l.columns}};
+}
+
+enum class Kind { kJugs, kHanoi, kTiles };
+
+struct Puzzle {
+  Kind kind = Kind::kJugs;
+  std::string capacities;   // jugs: one digit each
+  int columns = 3;          // tiles
+  std::string start, goal;  // jugs: the goal is one digit, the litres wanted in any jug
+
+  bool Solved(const std::string& state) const {
+    return kind == Kind::kJugs ? state.find(goal[0]) != std::string::npos : state == goal;
+  }
+};
+
+struct Move {
+  std::string name, state;
+};
+
+std::vector<Move> JugMoves(const Puzzle& p, const std::string& state) {
+  std::vector<Move> moves;
+  const auto name = [](char what, size_t i) { return what + std::to_string(i + 1); };
+  for (size_t i = 0; i < state.size(); ++i) {
+    if (state[i] < p.capacities[i]) {
+      moves.push_back({name('F', i), state});
+      moves.back().state[i] = p.capacities[i];
+    }
+    if (state[i] > '0') {
+      moves.push_back({name('E', i), state});
+      moves.back().state[i] = '0';
+    }
+    for (size_t j = 0; j < state.size(); ++j) {
+      const int amount = std::min(state[i] - '0', p.capacities[j] - state[j]);
+      if (i == j || amount == 0) continue;
+      moves.push_back({name('P', i) + std::to_string(j + 1), state});
+      moves.back().state[i] = static_cast<char>(state[i] - amount);
+      moves.back().state[j] = static_cast<char>(state[j] + amount);
+    }
+  }
+  return moves;
+}
+
+std::vector<Move> HanoiMoves(const std::string& state) {
+  std::vector<Move> moves;
+  for (char from = '1'; from <= '3'; ++from) {
+    const size_t disk = state.find(from);
+    if (disk == std::string::npos) continue;
+    for (char to = '1'; to <= '3'; ++to) {
+      if (to == from || state.find(to) < disk) continue;
+      moves.push_back({std::string{from, to}, state});
+      moves.back().state[disk] = to;
+    }
+  }
+  return moves;
+}
+
+std::vector<Move> TileMoves(int columns, const std::string& state) {
+  std::vector<Move> moves;
+  const int hole = static_cast<int>(state.find('0')), size = static_cast<int>(state.size());
+  const auto slide = [&](int from) {
+    moves.push_back({std::string(1, state[static_cast<size_t>(from)]), state});
+    std::swap(moves.back().state[static_cast<size_t>(from)],
+              moves.back().state[static_cast<size_t>(hole)]);
+  };
+  if (hole % columns > 0) slide(hole - 1);
+  if (hole % columns < columns - 1) slide(hole + 1);
+  if (hole >= columns) slide(hole - columns);
+  if (hole + columns < size) slide(hole + columns);
+  return moves;
+}
+
+std::vector<Move> MovesFrom(const Puzzle& p, const std::string& state) {
+  if (p.kind == Kind::kJugs) return JugMoves(p, state);
+  if (p.kind == Kind::kHanoi) return HanoiMoves(state);
+  return TileMoves(p.columns, state);
+}
+
+struct Found {
+  std::string state, move;
+  size_t parent = 0;
+};
+
+// States in the order of a breadth-first search, to the goal, which is then the last one.
+std::vector<Found> BreadthFirst(const Puzzle& p, bool& solved) {
+  std::vector<Found> found = {{p.start, {}, 0}};
+  std::unordered_map<std::string, size_t> seen = {{p.start, 0}};
+  solved = p.Solved(p.start);
+  for (size_t head = 0; head < found.size() && !solved; ++head) {
+    const std::string state = found[head].state;
+    for (auto& move : MovesFrom(p, state)) {
+      if (!seen.emplace(move.state, found.size()).second) continue;
+      solved = p.Solved(move.state);
+      found.push_back({std::move(move.state), std::move(move.name), head});
+      if (solved) break;
+    }
+  }
+  return found;
+}
+
+void WriteSearch(Text& text, const std::vector<Found>& found) {
+  size_t next = 1;
+  for (size_t head = 0; next < found.size(); ++head) {
+    text << found[head].state << ": ";
+    for (; next < found.size() && found[next].parent == head; ++next) {
+      text << found[next].move << ' ' << found[next].state << ' ';
+    }
+    text.EndLine();
+  }
+  size_t at = found.size() - 1;
+  for (; at != 0; at = found[at].parent) text << found[at].state << ' ' << found[at].move << ' ';
+  text << found[0].state;
+  text.EndLine();
+}
+
+// Moves along the way; now and then one that leads back to a state of it, taken back.
+void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
+  std::string state = p.start;
+  std::vector<std::string> seen = {state};
+  for (const auto& step : way) {
+    for (const auto& other : MovesFrom(p, state)) {
+      if (std::find(seen.begin(), seen.end(), other.state) == seen.end() || !d.Chance(30)) continue;
+      d.thought << state << ": " << other.name << ' ' << other.state << " seen";
+      d.thought.EndLine();
+    }
+    d.thought << state << ": " << step.name << ' ' << step.state;
+    d.thought.EndLine();
+    state = step.state;
+    seen.push_back(state);
+  }
+}
+
+// ---- 3 x 3 tiles: distances of all positions from the goal ----
+
+constexpr const char* kTilesGoal = "123456780";
+
+size_t RankOf(const std::string& state) {
+  size_t rank = 0;
+  for (size_t i = 0; i < state.size(); ++i) {
+    size_t smaller = 0;
+    for (size_t j = i + 1; j < state.size(); ++j) smaller += state[j] < state[i];
+    rank = rank * (state.size() - i) + smaller;
+  }
+  return rank;
+}
+
+const std::vector<uint8_t>& TileDistances() {
+  static const std::vector<uint8_t> distances = [] {
+    std::vector<uint8_t> table(362'880, 255);  // 9!
+    std::vector<std::string> queue = {kTilesGoal};
+    table[RankOf(kTilesGoal)] = 0;
+    for (size_t head = 0; head < queue.size(); ++head) {
+      const std::string state = queue[head];
+      const auto next = static_cast<uint8_t>(table[RankOf(state)] + 1);
+      for (const auto& move : TileMoves(3, state)) {
+        uint8_t& distance = table[RankOf(move.state)];
+        if (distance != 255) continue;
+        distance = next;
+        queue.push_back(move.state);
+      }
+    }
+    return table;
+  }();
+  return distances;
+}
+
+std::string Shuffled(Draft& d, std::string digits) {
+  for (size_t i = digits.size() - 1; i > 0; --i) {
+    std::swap(digits[i], digits[static_cast<size_t>(d.Pick(0, static_cast<int64_t>(i)))]);
+  }
+  return digits;
+}
+
+std::vector<Move> PickLargeTiles(Draft& d, const PuzzleLevel& l, Puzzle& p) {
+  const auto& distances = TileDistances();
+  do p.start = Shuffled(d, kTilesGoal);
+  while (distances[RankOf(p.start)] < l.least_moves || distances[RankOf(p.start)] == 255 ||
+         distances[RankOf(p.start)] > 2 * l.least_moves);
+  p.goal = kTilesGoal;
+  std::vector<Move> way;
+  for (std::string state = p.start; state != p.goal; state = way.back().state) {
+    for (auto& move : TileMoves(3, state)) {
+      if (distances[RankOf(move.state)] + 1 != distances[RankOf(state)]) continue;
+      way.push_back(std::move(move));
+      break;
+    }
+  }
+  return way;
+}
+
+// ---- items ----
+
+std::string PickDigits(Draft& d, int count, char low, char high) {
+  std::string digits;
+  for (int i = 0; i < count; ++i) digits += static_cast<char>(d.Pick(low, high));
+  return digits;
+}
+
+Puzzle PickPuzzle(Draft& d, const PuzzleLevel& l, Kind kind) {
+  Puzzle p;
+  p.kind = kind;
+  if (kind == Kind::kJugs) {
+    p.capacities = PickDigits(d, l.jugs, '2', '9');
+    for (const char capacity : p.capacities) p.start += static_cast<char>(d.Pick('0', capacity));
+    p.goal = PickDigits(d, 1, '1', '9');
+  } else if (kind == Kind::kHanoi) {
+    p.start = PickDigits(d, l.disks, '1', '3');
+    p.goal = PickDigits(d, l.disks, '1', '3');
+  } else {
+    p.start = Shuffled(d, "012345");
+    p.goal = Shuffled(d, "012345");
+  }
+  return p;
+}
+
+// Even permutations only reach even ones, counting the way of the hole.
+bool TilesReach(const Puzzle& p) {
+  const auto odd = [](const std::string& state) {
+    size_t inversions = state.find('0') / 3 + state.find('0') % 3;
+    for (size_t i = 0; i < state.size(); ++i) {
+      for (size_t j = i + 1; j < state.size(); ++j) inversions += state[j] < state[i];
+    }
+    return inversions % 2;
+  };
+  return odd(p.start) == odd(p.goal);
+}
+
+void WriteLitres(Text& text, const std::string& digits) {
+  for (size_t i = 0; i < digits.size(); ++i) text << (i > 0 ? ", " : "") << digits[i];
+}
+
+void AskPuzzle(Draft& d, const Puzzle& p) {
+  if (p.kind == Kind::kJugs) {
+    d.canonical << "jugs " << p.capacities << ' ' << p.start << ' ' << p.goal;
+    d.prompt << d.Say("Jugs of ", "水壶容量 ");
+    WriteLitres(d.prompt, p.capacities);
+    d.prompt << d.Say(" litres hold ", " 升, 现有 ");
+    WriteLitres(d.prompt, p.start);
+    d.prompt << d.Say(". F1 fills jug 1, E1 empties it, P12 pours 1 into 2. Get ",
+                      " 升。F1 装满 1 号, E1 倒空 1 号, P12 从 1 号倒入 2 号。使某个壶有 ")
+             << p.goal << d.Say(" litres in a jug.", " 升。");
+  } else if (p.kind == Kind::kHanoi) {
+    d.canonical << "hanoi " << p.start << ' ' << p.goal;
+    d.prompt << d.Say("Tower of Hanoi, pegs of the disks, smallest first: ",
+                      "汉诺塔, 各盘所在的柱 (从小到大): ")
+             << p.start << d.Say(" to ", " 变成 ") << p.goal
+             << d.Say(". 13 moves the top disk of peg 1 to peg 3.",
+                      "。13 表示把 1 柱最上面的盘移到 3 柱。");
+  } else {
+    d.canonical << "tiles " << p.columns << ' ' << p.start << ' ' << p.goal;
+    d.prompt << d.Say("Sliding tiles in rows of 3, 0 is the hole: ", "滑块, 每行 3 个, 0 是空格: ")
+             << p.start << d.Say(" to ", " 变成 ") << p.goal
+             << d.Say(". Name the tiles that slide.", "。写出依次滑动的块。");
+  }
+  d.prompt << d.Say(" Give the moves with commas.", " 用逗号分开各步。");
+}
+
+void WriteGold(Draft& d, const std::vector<Move>& way) {
+  for (size_t i = 0; i < way.size(); ++i) d.gold << (i > 0 ? ", " : "") << way[i].name;
+}
+
+std::vector<Move> WayTo(const std::vector<Found>& found) {
+  std::vector<Move> way;
+  for (size_t at = found.size() - 1; at != 0; at = found[at].parent) {
+    way.push_back({found[at].move, found[at].state});
+  }
+  std::reverse(way.begin(), way.end());
+  return way;
+}
+
+void MakePuzzle(Draft& d) {
+  const auto& l = kPuzzleLevels[d.level - 1];
+  const Kind kind = static_cast<Kind>(d.Pick(0, 2));
+  Puzzle p;
+  std::vector<Move> way;
+  if (kind == Kind::kTiles && l.columns == 3) {
+    p.kind = kind;
+    way = PickLargeTiles(d, l, p);
+    WriteWay(d, p, way);
+  } else {
+    for (;;) {
+      p = PickPuzzle(d, l, kind);
+      if (kind == Kind::kTiles && !TilesReach(p)) continue;
+      if (p.Solved(p.start)) continue;
+      bool solved = false;
+      const auto found = BreadthFirst(p, solved);
+      way = WayTo(found);
+      const int moves = static_cast<int>(way.size());
+      if (!solved || moves < l.least_moves || moves > l.most_moves) continue;
+      Draft trial = d;
+      if (found.size() <= kWrittenStates) {
+        WriteSearch(trial.thought, found);
+      } else {
+        WriteWay(trial, p, way);
+      }
+      if (d.level <= 4 && trial.thought.str().size() > kShortTrace) continue;
+      d.thought = std::move(trial.thought);
+      break;
+    }
+  }
+  AskPuzzle(d, p);
+  WriteGold(d, way);
+  d.thought << d.gold;
+}
+
+bool ReadPuzzle(const Problem& problem, Puzzle& p) {
+  Fields fields(problem.canonical);
+  const std::string_view kind = fields.Word();
+  const auto digits = [&](char low, char high) {
+    const std::string word(fields.Word());
+    if (word.empty() || word.size() > 9) fields.Fail();
+    for (const char c : word) {
+      if (c < low || c > high) fields.Fail();
+    }
+    return word;
+  };
+  if (kind == "jugs") {
+    p.kind = Kind::kJugs;
+    p.capacities = digits('1', '9');
+    p.start = digits('0', '9');
+    p.goal = digits('0', '9');
+    for (size_t i = 0; i < p.start.size() && i < p.capacities.size(); ++i) {
+      if (p.start[i] > p.capacities[i]) fields.Fail();
+    }
+    return fields.ok() && p.start.size() == p.capacities.size() && p.goal.size() == 1;
+  }
+  p.kind = kind == "hanoi" ? Kind::kHanoi : Kind::kTiles;
+  if (kind == "tiles") p.columns = static_cast<int>(fields.Integer(3, 3));
+  p.start = digits(kind == "hanoi" ? '1' : '0', kind == "hanoi" ? '3' : '8');
+  p.goal = digits(kind == "hanoi" ? '1' : '0', kind == "hanoi" ? '3' : '8');
+  const bool shaped = kind == "hanoi" || (kind == "tiles" && p.start.size() % 3 == 0 &&
+                                          std::count(p.start.begin(), p.start.end(), '0') == 1);
+  return fields.ok() && shaped && p.start.size() == p.goal.size();
+}
+
+Verdict VerifyPuzzle(const Problem& problem, std::string_view answer) {
+  Puzzle p;
+  if (!ReadPuzzle(problem, p)) return Verdict::kError;
+  const auto names = SplitCommas(answer);
+  if (names.size() > kLongestAnswer) return Verdict::kWrong;
+  std::string state = p.start;
+  for (const auto name : names) {
+    auto moves = MovesFrom(p, state);
+    const auto at = std::find_if(moves.begin(), moves.end(),
+                                 [&](const Move& move) { return move.name == name; });
+    if (at == moves.end()) return Verdict::kWrong;
+    state = std::move(at->state);
+  }
+  return p.Solved(state) ? Verdict::kRight : Verdict::kWrong;
+}
+
+}  // namespace
+
+const FamilyEntry kPuzzleFamily = {"puzzle", MakePuzzle, VerifyPuzzle, PuzzleKnobs};
+
+}  // namespace hadal::problems
