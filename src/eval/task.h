@@ -9,12 +9,13 @@
 #include <vector>
 
 #include "base/result.h"
+#include "data/problems.h"
 
 namespace hadal::eval {
 
-// kError: the grader could not decide (no sandbox, a gold answer it cannot read, an endpoint that
-// failed). It is never counted as wrong.
-enum class Verdict : uint8_t { kRight, kWrong, kError };
+// Of the problems' verifiers. kError: the grader could not decide (no sandbox, a gold answer it
+// cannot read, an endpoint that failed); it is never counted as wrong.
+using hadal::Verdict;
 std::string_view VerdictName(Verdict verdict);  // "right", "wrong", "error"
 
 struct Grade {
