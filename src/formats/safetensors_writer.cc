@@ -115,6 +115,12 @@ Status WriteShards(const std::string& folder, std::span<const TensorSpec> tensor
 
 }  // namespace
 
+Status WriteSafetensors(const std::string& path, std::span<const TensorSpec> tensors,
+                        const TensorFill& fill) {
+  const std::vector<uint64_t> sizes = TRY(CheckedBytes(tensors));
+  return WriteShard(path, tensors, sizes, MakeShards(tensors, sizes, UINT64_MAX)[0], fill);
+}
+
 Status WriteHuggingFaceFolder(const std::string& folder, std::span<const TensorSpec> tensors,
                               const TensorFill& fill, std::span<const FolderText> texts,
                               uint64_t max_shard_bytes) {

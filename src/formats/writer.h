@@ -34,4 +34,8 @@ Status WriteHuggingFaceFolder(const std::string& folder, std::span<const TensorS
                               const TensorFill& fill, std::span<const FolderText> texts,
                               uint64_t max_shard_bytes = 5'000'000'000);
 
+// One .safetensors file alone.
+Status WriteSafetensors(const std::string& path, std::span<const TensorSpec> tensors,
+                        const TensorFill& fill);
+
 }  // namespace hadal

@@ -21,9 +21,10 @@ class Builder {
  public:
   Builder(const Exec* exec, const ModelConfig& config, ParamSource& source)
       : exec_(exec), c_(config), source_(source) {
+    int32_t index = 0;
     for (ParamSpec& spec : ListParams(config)) {
       std::string name = spec.name;
-      specs_.emplace(std::move(name), std::move(spec));
+      specs_.emplace(std::move(name), Listed{std::move(spec), index++});
     }
   }
 
@@ -52,7 +53,12 @@ class Builder {
   }
 
  private:
-  const ParamSpec& Spec(const std::string& name) const { return specs_.at(prefix_ + name); }
+  struct Listed {
+    ParamSpec spec;
+    int32_t index;
+  };
+  const ParamSpec& Spec(const std::string& name) const { return specs_.at(prefix_ + name).spec; }
+  int32_t Index(const std::string& name) const { return specs_.at(prefix_ + name).index; }
 
   Error Named(const ParamSpec& spec, Error error) const {
     error.message = "tensor " + spec.name + ": " + error.message;
@@ -77,12 +83,12 @@ class Builder {
     return packed;
   }
 
-  Result<PackedMatrix> Matrix(const std::string& name) { return MatrixOf(Spec(name)); }
-  Result<PackedMatrix> MatrixOf(const ParamSpec& spec) {
+  Result<Weight> Matrix(const std::string& name) {
+    const ParamSpec& spec = Spec(name);
     const StoredMatrix m = TRY(source_.Get(spec));
     PackedMatrix packed = TRY(Pack(spec, m));
     TRY(source_.Done(spec));
-    return packed;
+    return Weight(std::move(packed), {Index(name), 0, m.rows});
   }
 
   Result<Vector> Values(const std::string& name) {
@@ -91,8 +97,9 @@ class Builder {
     const int64_t n = m.rows * m.cols;
     Account(n * 4);
     Vector out(static_cast<size_t>(n));
+    out.param = Index(name);
     if (exec_ != nullptr) {
-      TRY(ToFloat(m, out.data()));
+      TRY(Widen(m, out.data()));
       for (const float v : out) {
         if (!std::isfinite(v)) {
           return Named(spec, {Code::kNumeric, "holds NaN or Inf; is the file damaged?"});
@@ -107,23 +114,6 @@ class Builder {
   Result<Vector> Bias(const std::string& stem, bool present) {
     if (!present) return Vector();
     return Values(stem + ".bias");
-  }
-
-  static Status ToFloat(const StoredMatrix& m, float* out) {
-    if (m.type == DType::kF8E4M3) {
-      DequantizeFp8Block(reinterpret_cast<const uint8_t*>(m.data), m.fp8_scale, out, m.rows,
-                         m.cols);
-      return {};
-    }
-    if (m.cols % Info(m.type).block != 0) {
-      return Error{Code::kCorrupt, "rows of " + std::to_string(m.cols) +
-                                       " are not whole blocks of " +
-                                       std::string(Info(m.type).name)};
-    }
-    for (int64_t r = 0; r < m.rows; ++r) {
-      Dequantize(m.type, m.data + r * RowBytes(m.type, m.cols), out + r * m.cols, m.cols);
-    }
-    return {};
   }
 
   Status Layer(int64_t index, LayerWeights& w) {
@@ -170,6 +160,7 @@ class Builder {
     w.kv_a_bias = TRY(Bias("self_attn.kv_a_proj_with_mqa", c_.qkv_bias));
     w.kv_a_norm = TRY(Values("self_attn.kv_a_layernorm.weight"));
     const ParamSpec& kv_b = Spec("self_attn.kv_b_proj.weight");
+    w.kv_b = {Index("self_attn.kv_b_proj.weight"), 0, c_.heads * (c_.nope_dim + c_.v_dim)};
     ParamSpec k_b = kv_b;
     k_b.gguf_name = kv_b.gguf_name.substr(0, kv_b.gguf_name.find("kv_b")) + "k_b.weight";
     k_b.name = prefix_ + "self_attn.k_b_proj.weight";
@@ -186,7 +177,7 @@ class Builder {
       // Heads do not fall on the 128-row grid of scales.
       if (exec_ != nullptr) {
         widened.resize(static_cast<size_t>(all.rows * all.cols));
-        TRY(ToFloat(all, widened.data()));
+        TRY(Widen(all, widened.data()));
       }
       all = {DType::kF32, reinterpret_cast<const std::byte*>(widened.data()), all.rows, all.cols};
     }
@@ -239,14 +230,14 @@ class Builder {
   Result<PackedMatrix> PackTransposed(const ParamSpec& spec, const StoredMatrix& m) {
     const DType type = AbsorbedType(m.type);
     const int64_t before = weights_.bytes;
-    Vector from, to;
+    std::vector<float> from, to;
     std::vector<std::byte> narrow;
     const std::byte* data = nullptr;
     if (exec_ != nullptr) {
       const auto n = static_cast<size_t>(m.rows * m.cols);
       from.resize(n);
       to.resize(n);
-      TRY(ToFloat(m, from.data()));
+      TRY(Widen(m, from.data()));
       for (int64_t r = 0; r < m.rows; ++r) {
         for (int64_t k = 0; k < m.cols; ++k) {
           to[static_cast<size_t>(k * m.rows + r)] = from[static_cast<size_t>(r * m.cols + k)];
@@ -275,21 +266,25 @@ class Builder {
     const bool mixtral = c_.arch == Arch::kMixtral;
     const std::string block = mixtral ? "block_sparse_moe." : "mlp.";
     w.router = TRY(Matrix(block + "gate.weight"));
+    w.router.from.high = true;
     if (c_.gate_bias) w.router_bias = TRY(Values(block + "gate.e_score_correction_bias"));
-    const auto experts = [&](const std::string& kind, std::vector<PackedMatrix>& out) -> Status {
+    const auto experts = [&](const std::string& kind, std::vector<PackedMatrix>& out,
+                             int32_t& first) -> Status {
       out.reserve(static_cast<size_t>(c_.gate.experts));
       for (int64_t e = 0; e < c_.gate.experts; ++e) {
         std::string name = block;
         name.append("experts.").append(std::to_string(e)).append(".");
         name.append(kind).append(".weight");
-        out.push_back(TRY(Matrix(name)));
+        Weight expert = TRY(Matrix(name));
+        if (e == 0) first = expert.from.index;
+        out.push_back(std::move(expert));
       }
       return {};
     };
     reads_ = static_cast<double>(c_.gate.top_k) / static_cast<double>(c_.gate.experts);
-    TRY(experts(mixtral ? "w1" : "gate_proj", w.expert_gate));
-    TRY(experts(mixtral ? "w3" : "up_proj", w.expert_up));
-    TRY(experts(mixtral ? "w2" : "down_proj", w.expert_down));
+    TRY(experts(mixtral ? "w1" : "gate_proj", w.expert_gate, w.gate_param));
+    TRY(experts(mixtral ? "w3" : "up_proj", w.expert_up, w.up_param));
+    TRY(experts(mixtral ? "w2" : "down_proj", w.expert_down, w.down_param));
     reads_ = 1;
     if (c_.shared_experts == 0) return {};
     return SwiGlu("mlp.shared_experts.", false, w.ffn);
@@ -308,7 +303,7 @@ class Builder {
   const Exec* exec_;
   const ModelConfig& c_;
   ParamSource& source_;
-  std::unordered_map<std::string, ParamSpec> specs_;
+  std::unordered_map<std::string, Listed> specs_;
   ModelWeights weights_;
   std::string prefix_;
   bool in_main_ = true;

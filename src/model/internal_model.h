@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -15,10 +16,25 @@
 
 namespace hadal::internal {
 
-using Vector = std::vector<float>;
+// Which rows of which parameter (its place in ListParams) packed values come from.
+struct ParamRef {
+  int32_t index = -1;
+  int64_t first_row = 0, rows = 0;
+  bool high = false;  // never quantised in training: the gate
+};
+struct Vector : std::vector<float> {
+  using std::vector<float>::vector;
+  int32_t param = -1;
+};
+inline const Vector kNoBias;
+struct Weight : PackedMatrix {
+  Weight() = default;
+  Weight(PackedMatrix&& packed, ParamRef from) : PackedMatrix(std::move(packed)), from(from) {}
+  ParamRef from;
+};
 
 struct SwiGluWeights {
-  PackedMatrix gate, up, down;
+  Weight gate, up, down;
   Vector gate_bias, up_bias, down_bias;  // empty: none
 };
 
@@ -26,39 +42,43 @@ struct LayerWeights {
   Vector attention_norm, ffn_norm;
 
   // Grouped-query attention.
-  PackedMatrix q, k, v;
+  Weight q, k, v;
   Vector q_bias, k_bias, v_bias;
   Vector q_norm, k_norm;
 
   // Latent attention: q = q_b(norm(q_a x)), or q alone without a query latent.
-  PackedMatrix q_a, q_b, kv_a;
+  Weight q_a, q_b, kv_a;
   Vector q_a_bias, kv_a_bias, q_a_norm, kv_a_norm;
   // kv_b by head. Expanded: k_up [nope, latent], v_up [v, latent]. Absorbed: q_absorb is k_up
   // transposed, [latent, nope], and v_up again. The file holds one of k_up and q_absorb; the other
   // is derived and kept as AbsorbedType says.
   std::vector<PackedMatrix> k_up, v_up, q_absorb;
+  ParamRef kv_b;
 
-  PackedMatrix o;
+  Weight o;
   Vector o_bias;
 
   SwiGluWeights ffn;  // the dense block, or the shared experts of an MoE layer
   bool moe = false;
-  PackedMatrix router;
+  Weight router;
   Vector router_bias;
   std::vector<PackedMatrix> expert_gate, expert_up, expert_down;
+  // The parameter of expert 0; the others of its kind follow.
+  int32_t gate_param = -1, up_param = -1, down_param = -1;
 };
 
 struct MtpWeights {
   Vector embed_norm, hidden_norm, head_norm;
-  PackedMatrix project;  // [width, 2 * width], over [norm(embedding); norm(hidden)]
+  Weight project;  // [width, 2 * width], over [norm(embedding); norm(hidden)]
   LayerWeights layer;
 };
 
 struct ModelWeights {
-  PackedMatrix embed, head;  // head is empty when tied
+  Weight embed, head;  // head is empty when tied
   Vector final_norm;
   std::vector<LayerWeights> layers;
   std::unique_ptr<MtpWeights> mtp;
+  const Weight& OutputHead() const { return head.rows() > 0 ? head : embed; }
 
   int64_t bytes = 0;            // all packed matrices and vectors
   int64_t derived_bytes = 0;    // of these, the derived copies of kv_b
@@ -83,6 +103,9 @@ struct RopeTable {
   Buffer values;
   int64_t rows = 0;
 };
+// The table's rows, made first where it has none for a position yet; at most `limit` ahead.
+View2<const float> RopeRows(const Exec& exec, const ModelConfig& config,
+                            std::span<const int32_t> positions, int64_t limit, RopeTable& table);
 
 // Bytes of workspace a forward step takes at most, the kernels' own scratch included.
 struct StepShape {

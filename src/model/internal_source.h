@@ -31,6 +31,9 @@ class ParamSource {
   virtual Status Done(const ParamSpec& spec) = 0;
 };
 
+// The values of a stored matrix as f32, row-major.
+Status Widen(const StoredMatrix& m, float* out);
+
 // file outlives the source. with_data false: types and shapes only, no page is read.
 std::unique_ptr<ParamSource> NewFileSource(const WeightFile& file, const ModelConfig& config,
                                            const LoadOptions& options, bool with_data);

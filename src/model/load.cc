@@ -47,4 +47,11 @@ Result<std::unique_ptr<Model>> Model::Random(const Exec& exec, const ModelConfig
   return std::unique_ptr<Model>(new Model(std::move(impl)));
 }
 
+std::unique_ptr<Model> Model::Empty(const Exec& exec, const ModelConfig& config) {
+  auto impl = std::make_unique<Impl>();
+  impl->exec = &exec;
+  impl->config = config;
+  return std::unique_ptr<Model>(new Model(std::move(impl)));
+}
+
 }  // namespace hadal

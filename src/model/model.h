@@ -73,6 +73,8 @@ class Model {
   // Random weights of a given type, for benchmarks: seeded, N(0, 0.02).
   static Result<std::unique_ptr<Model>> Random(const Exec& exec, const ModelConfig& config,
                                                DType type, uint64_t seed);
+  // No weights yet: a trainer puts them in (model/trainable.h).
+  static std::unique_ptr<Model> Empty(const Exec& exec, const ModelConfig& config);
   ~Model();
 
   const ModelConfig& config() const;
@@ -95,6 +97,7 @@ class Model {
                            const KvCache& cache);
 
  private:
+  friend class TrainableModel;
   struct Impl;
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -152,6 +152,21 @@ class FileSource : public ParamSource {
 
 }  // namespace
 
+Status Widen(const StoredMatrix& m, float* out) {
+  if (m.type == DType::kF8E4M3) {
+    DequantizeFp8Block(reinterpret_cast<const uint8_t*>(m.data), m.fp8_scale, out, m.rows, m.cols);
+    return {};
+  }
+  if (m.cols % Info(m.type).block != 0) {
+    return Error{Code::kCorrupt, "rows of " + std::to_string(m.cols) + " are not whole blocks of " +
+                                     std::string(Info(m.type).name)};
+  }
+  for (int64_t r = 0; r < m.rows; ++r) {
+    Dequantize(m.type, m.data + r * RowBytes(m.type, m.cols), out + r * m.cols, m.cols);
+  }
+  return {};
+}
+
 std::unique_ptr<ParamSource> NewFileSource(const WeightFile& file, const ModelConfig& config,
                                            const LoadOptions& options, bool with_data) {
   return std::make_unique<FileSource>(file, config, options, with_data);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,11 @@ class Workspace {
   View2<float> Matrix(int64_t rows, int64_t cols) { return {Take<float>(rows * cols), rows, cols}; }
   void Reset();
   size_t capacity() const;
+  // The pieces it holds and how much of each is taken.
+  std::span<const Buffer> slabs() const { return slabs_; }
+  size_t used(size_t slab) const {
+    return slab < slab_ ? slabs_[slab].bytes() : slab == slab_ ? used_ : 0;
+  }
 
   // Memory taken after Mark() is given back by Release(mark).
   struct Position {

@@ -1,0 +1,67 @@
+#include "base/config_file.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace hadal {
+namespace {
+
+constexpr const char* kText = R"(name = "nano"
+steps = "1.5K"
+rate = 3e-4
+on = true
+list = ["a", "b"]
+[model]
+hidden_size = 64
+[[stage]]
+kind = "train"
+[[stage]]
+kind = "eval"
+)";
+
+ConfigTable Open(std::string_view text) {
+  Result<ConfigTable> t = ConfigTable::Parse(text, "r.toml");
+  EXPECT_TRUE(t.ok()) << (t.ok() ? "" : t.error().message);
+  return std::move(t).value();
+}
+
+TEST(ConfigFile, ReadsEveryType) {
+  ConfigTable t = Open(kText);
+  EXPECT_EQ(t.Text("name").value(), "nano");
+  EXPECT_EQ(t.Integer("steps", 1, 10000).value(), 1500);
+  EXPECT_DOUBLE_EQ(t.Number("rate", 0, 1).value(), 3e-4);
+  EXPECT_TRUE(t.Flag("on").value());
+  EXPECT_EQ(t.Texts("list").value().size(), 2u);
+  EXPECT_EQ(t.Integer("absent", 0, 9, 7).value(), 7);
+  Result<std::optional<ConfigTable>> model = t.Table("model");
+  ASSERT_TRUE(model.ok() && model->has_value());
+  EXPECT_NE((*model)->ToJson().find("\"hidden_size\""), std::string::npos);
+  EXPECT_TRUE((*model)->Finish().ok());
+  EXPECT_EQ(t.Tables("stage").value().size(), 2u);
+  EXPECT_TRUE(t.Finish().ok());
+}
+
+TEST(ConfigFile, ErrorsNameFileLineKeyAndTheNearestValidOne) {
+  const std::array<std::string_view, 2> kinds = {"train", "eval"};
+  const auto message = [](const auto& result) {
+    return result.ok() ? std::string("no error") : result.error().message;
+  };
+  ConfigTable t = Open("a = 1\nstpes = 5\n");
+  (void)t.Integer("a", 0, 9);
+  (void)t.Integer("steps", 0, 9, 1);
+  EXPECT_EQ(message(t.Finish()), "r.toml:2: stpes: unknown key; did you mean \"steps\"?");
+  EXPECT_EQ(message(t.Text("a")), "r.toml:1: a: is an integer, wants text in quotes");
+  EXPECT_EQ(message(t.Integer("a", 3, 9)), "r.toml:1: a: 1 is not within 3 to 9");
+  EXPECT_NE(message(t.Number("gone", 0, 1)).find("gone: missing"), std::string::npos);
+  ConfigTable u = Open("kind = \"trian\"\nsize = \"12 parsecs\"\nhalf = 1.5\n");
+  EXPECT_EQ(message(u.Choice("kind", kinds)),
+            "r.toml:1: kind: \"trian\" is none of train, eval; did you mean \"train\"?");
+  EXPECT_NE(message(u.Integer("size", 0, 9)).find("with a unit"), std::string::npos);
+  EXPECT_NE(message(u.Integer("half", 0, 9)).find("not a whole number"), std::string::npos);
+  EXPECT_NE(message(ConfigTable::Parse("a = \nb", "r.toml")).find("r.toml:1"), std::string::npos);
+  EXPECT_FALSE(ConfigTable::Read("/nonexistent/x.toml").ok());
+}
+
+}  // namespace
+}  // namespace hadal

@@ -1,0 +1,290 @@
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/attention_backward.h"
+#include "kernels/backward.h"
+#include "kernels/matmul.h"
+#include "kernels/moe.h"
+#include "kernels/moe_backward.h"
+#include "model/internal_graph.h"
+
+namespace hadal::internal {
+
+void Tape::Start(const Workspace& memory) {
+  const std::span<const Buffer> slabs = memory.slabs();
+  pieces_.resize(slabs.size());
+  for (size_t i = 0; i < slabs.size(); ++i) {
+    Piece& p = pieces_[i];
+    p.from = slabs[i].data();
+    p.bytes = memory.used(i);
+    if (p.gradient.bytes() < p.bytes) {
+      p.gradient = Buffer();
+      p.gradient = Buffer(p.bytes);
+    } else {
+      std::fill_n(p.gradient.as<float>(), p.bytes / sizeof(float), 0.0f);
+    }
+  }
+}
+
+View2<float> Tape::Grad(View2<const float> activation) const {
+  const auto* at = reinterpret_cast<const std::byte*>(activation.data);
+  for (const Piece& p : pieces_) {
+    if (at < p.from || at >= p.from + p.bytes) continue;
+    auto* data = reinterpret_cast<float*>(p.gradient.data() + (at - p.from));
+    return {data, activation.rows, activation.cols, activation.stride};
+  }
+  CHECK(activation.rows == 0);
+  return {};
+}
+
+void Tape::Backward() {
+  for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) (*step)();
+  steps_.clear();
+}
+
+View2<const float> Tape::Value(const ParamRef& ref) const {
+  return parameters.value(ref.index).Rows(ref.first_row, ref.rows);
+}
+View2<float> Tape::WeightGrad(const ParamRef& ref) const {
+  return parameters.gradient(ref.index).Rows(ref.first_row, ref.rows);
+}
+std::span<float> Tape::VectorGrad(int32_t param) const {
+  const View2<float> g = parameters.gradient(param);
+  return {g.data, static_cast<size_t>(g.cols)};
+}
+
+namespace {
+
+// dx += dy W, dW += dy^T x.
+void LinearBackward(const Exec& exec, const Tape& tape, View2<const float> x, const ParamRef& w,
+                    View2<const float> dy) {
+  const ComputeType type = w.high ? ComputeType::kF32 : tape.compute;
+  const GemmOptions add = {.type = type, .accumulate = true};
+  GemmOptions through = add;
+  through.b_is_weight = true;
+  Gemm(exec, {dy}, {tape.Value(w), /*transposed=*/true}, tape.Grad(x), through);
+  Gemm(exec, {dy, /*transposed=*/true}, {x, /*transposed=*/true}, tape.WeightGrad(w), add);
+}
+
+}  // namespace
+
+void Graph::Embed(const Weight& table, std::span<const int32_t> ids, View2<float> x) const {
+  exec.pool().For(x.rows,
+                  [&](int64_t t, int) { table.Row(ids[static_cast<size_t>(t)], x.row(t)); });
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, from = table.from, ids, x] {
+    EmbedBackward(*exec, tape->Grad(x), ids, tape->WeightGrad(from));
+  });
+}
+
+void Graph::Linear(View2<const float> x, std::span<const LinearPart> parts) const {
+  CHECK(parts.size() <= 3);
+  MatMulPart jobs[3];
+  size_t count = 0;
+  for (const LinearPart& p : parts) {
+    if (recording() && tape->compute == ComputeType::kF8 && !p.w.from.high) {
+      Fp8Linear(x, p);
+    } else {
+      jobs[count++] = {&p.w, p.y, p.bias};
+    }
+  }
+  MatMulGroup(exec, x, {jobs, count});
+  if (!recording()) return;
+  for (const LinearPart& p : parts) {
+    tape->Note([exec = &exec, tape = tape, x, w = p.w.from, bias = p.bias.param, y = p.y] {
+      const View2<float> dy = tape->Grad(y);
+      if (bias >= 0) ColumnSum(*exec, dy, tape->VectorGrad(bias));
+      LinearBackward(*exec, *tape, x, w, dy);
+    });
+  }
+}
+
+// The quantised product from the masters themselves; the gate stays as it is.
+void Graph::Fp8Linear(View2<const float> x, const LinearPart& p) const {
+  Gemm(exec, {x}, {tape->Value(p.w.from)}, p.y, {.type = ComputeType::kF8, .b_is_weight = true});
+  if (p.bias.empty()) return;
+  exec.pool().For(p.y.rows, [&](int64_t t, int) {
+    float* row = p.y.row(t);
+    for (int64_t n = 0; n < p.y.cols; ++n) row[n] += p.bias[static_cast<size_t>(n)];
+  });
+}
+
+void Graph::Norm(View2<const float> x, const Vector& w, float eps, View2<float> y) const {
+  RmsNorm(exec, x, w, eps, y);
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, x, w = &w, eps, y] {
+    RmsNormBackward(*exec, tape->Grad(y), x, *w, eps, tape->Grad(x), tape->VectorGrad(w->param));
+  });
+}
+
+void Graph::Add(View2<const float> x, View2<const float> y, View2<float> sum) const {
+  if (sum.data != x.data) Copy(x, sum);
+  hadal::Add(exec, sum, y);
+  if (!recording()) return;
+  tape->Note(
+      [exec = &exec, tape = tape, y, sum] { AddInto(*exec, tape->Grad(sum), tape->Grad(y)); });
+}
+
+void Graph::AddNorm(View2<float> x, View2<const float> y, const Vector& w, float eps,
+                    View2<float> sum, View2<float> out) const {
+  if (!recording()) {
+    AddRmsNorm(exec, x, y, w, eps, out);
+    return;
+  }
+  Add(x, y, sum);
+  Norm(sum, w, eps, out);
+}
+
+void Graph::Copy(View2<const float> from, View2<float> to) const {
+  if (from.data == to.data) return;
+  exec.pool().For(from.rows,
+                  [&](int64_t t, int) { std::copy_n(from.row(t), from.cols, to.row(t)); });
+  if (!recording()) return;
+  tape->Note(
+      [exec = &exec, tape = tape, from, to] { AddInto(*exec, tape->Grad(to), tape->Grad(from)); });
+}
+
+void Graph::CopyHeads(View2<const float> from, HeadColumns source, View2<float> to,
+                      HeadColumns target, HeadBlock block) const {
+  exec.pool().For(from.rows, [&](int64_t t, int) {
+    const float* in = from.row(t) + source.offset;
+    float* out = to.row(t) + target.offset;
+    for (int64_t h = 0; h < block.heads; ++h) {
+      std::copy_n(in + h * source.stride, block.cols, out + h * target.stride);
+    }
+  });
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, from, source, to, target, block] {
+    const View2<float> dfrom = tape->Grad(from), dto = tape->Grad(to);
+    exec->pool().For(from.rows, [&](int64_t t, int) {
+      for (int64_t h = 0; h < block.heads; ++h) {
+        float* in = dfrom.row(t) + source.offset + h * source.stride;
+        const float* out = dto.row(t) + target.offset + h * target.stride;
+        for (int64_t i = 0; i < block.cols; ++i) in[i] += out[i];
+      }
+    });
+  });
+}
+
+void Graph::Rotate(View2<float> x, std::span<const int32_t> positions, View2<const float> table,
+                   const RopeShape& shape) const {
+  Rope(exec, x, positions, table, shape);
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, x, positions, table, shape] {
+    RopeBackward(*exec, tape->Grad(x), positions, table, shape);
+  });
+}
+
+void Graph::SiluMul(View2<const float> gate, View2<const float> up, View2<float> y) const {
+  SwiGlu(exec, gate, up, y);
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, gate, up, y] {
+    SwiGluBackward(*exec, tape->Grad(y), gate, up, tape->Grad(gate), tape->Grad(up));
+  });
+}
+
+View2<float> Graph::Gather(View2<const float> x, std::span<const int32_t> rows) const {
+  View2<float> out = memory.Matrix(static_cast<int64_t>(rows.size()), x.cols);
+  exec.pool().For(out.rows, [&](int64_t r, int) {
+    std::copy_n(x.row(rows[static_cast<size_t>(r)]), x.cols, out.row(r));
+  });
+  if (!recording()) return out;
+  tape->Note([tape = tape, x, rows, out] {
+    const View2<float> dx = tape->Grad(x), dout = tape->Grad(out);
+    for (int64_t r = 0; r < out.rows; ++r) {
+      float* to = dx.row(rows[static_cast<size_t>(r)]);
+      const float* from = dout.row(r);
+      for (int64_t i = 0; i < dx.cols; ++i) to[i] += from[i];
+    }
+  });
+  return out;
+}
+
+void Graph::Attend(std::span<const SeqSpan> spans, const GqaShape& shape, View2<const float> q,
+                   View2<const float> k, View2<const float> v, const KvStore& store,
+                   View2<float> out) const {
+  GqaWrite(exec, spans, shape, k, v, store);
+  GqaAttention(exec, spans, shape, q, store, out);
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, spans, shape, q, k, v, out] {
+    GqaAttentionBackward(*exec, spans, shape, q, k, v, tape->Grad(out), tape->Grad(q),
+                         tape->Grad(k), tape->Grad(v));
+  });
+}
+
+void Graph::ExpandLatent(View2<const float> latent, const LatentUp& w, View2<float> up) const {
+  CHECK(recording());
+  if (tape->compute == ComputeType::kF8) {
+    Gemm(exec, {latent}, {tape->Value(w.kv_b)}, up,
+         {.type = ComputeType::kF8, .b_is_weight = true});
+  } else {
+    auto* parts = memory.Take<MatMulPart>(static_cast<int64_t>(2 * w.k_up.size()));
+    int64_t at = 0;
+    for (size_t h = 0; h < w.k_up.size(); ++h) {
+      const int64_t nope = w.k_up[h].rows(), value = w.v_up[h].rows();
+      parts[2 * h] = {&w.k_up[h], up.Cols(at, nope), {}};
+      parts[2 * h + 1] = {&w.v_up[h], up.Cols(at + nope, value), {}};
+      at += nope + value;
+    }
+    MatMulGroup(exec, latent, {parts, 2 * w.k_up.size()});
+  }
+  tape->Note([exec = &exec, tape = tape, latent, ref = w.kv_b, up] {
+    LinearBackward(*exec, *tape, latent, ref, tape->Grad(up));
+  });
+}
+
+Graph::Routed Graph::Route(View2<const float> logits, const GateShape& gate, const Vector& bias,
+                           std::span<const SeqSpan> spans) const {
+  Routed r;
+  r.weights = memory.Matrix(logits.rows, gate.top_k);
+  r.ids = View2<int32_t>(memory.Take<int32_t>(logits.rows * gate.top_k), logits.rows, gate.top_k);
+  MoeRoute(exec, logits, gate, bias, r.ids, r.weights);
+  if (!recording()) return r;
+  std::vector<int64_t>& counts = tape->expert_tokens.emplace_back();
+  counts.resize(static_cast<size_t>(gate.experts));
+  CountExperts(r.ids, counts);
+  tape->Note([exec = &exec, tape = tape, logits, gate, bias = &bias, spans, r] {
+    const View2<float> dlogits = tape->Grad(logits);
+    MoeRouteBackward(*exec, logits, gate, r.ids, tape->Grad(r.weights), dlogits);
+    if (tape->balance_alpha <= 0) return;
+    tape->balance_loss +=
+        BalanceLoss(*exec, logits, gate, *bias, spans, static_cast<float>(tape->balance_alpha),
+                    static_cast<float>(tape->balance_scale), dlogits);
+  });
+  return r;
+}
+
+void Graph::Mix(View2<const float> x, const Routed& routed, const LayerWeights& w,
+                View2<float> y) const {
+  const Experts experts = {w.expert_gate, w.expert_up, w.expert_down};
+  if (!recording()) {
+    MoeExperts(exec, x, routed.ids, routed.weights, experts, y);
+    return;
+  }
+  const auto count = static_cast<int64_t>(w.expert_gate.size());
+  const MoePlan plan = PlanMoe(routed.ids, count, memory);
+  const int64_t slots = routed.ids.rows * routed.ids.cols;
+  View2<float> gate = memory.Matrix(slots, w.expert_gate[0].rows());  // [S, F]
+  View2<float> up = memory.Matrix(slots, w.expert_up[0].rows());      // [S, F]
+  MoeExpertsForward(exec, x, plan, routed.weights, experts, gate, up, y);
+  tape->Note([exec = &exec, tape = tape, x, routed, plan, gate, up, y, count, w = &w] {
+    std::vector<View2<const float>> values;
+    std::vector<View2<float>> grads;
+    for (const int32_t first : {w->gate_param, w->up_param, w->down_param}) {
+      for (int64_t e = 0; e < count; ++e) {
+        values.push_back(tape->parameters.value(first + e));
+        grads.push_back(tape->parameters.gradient(first + e));
+      }
+    }
+    const auto n = static_cast<size_t>(count);
+    const std::span<const View2<const float>> v(values);
+    const std::span<const View2<float>> g(grads);
+    MoeExpertsBackward(*exec, tape->Grad(y), x, plan, routed.weights, gate, up,
+                       {v.first(n), v.subspan(n, n), v.last(n)}, tape->compute, tape->Grad(x),
+                       tape->Grad(routed.weights), {g.first(n), g.subspan(n, n), g.last(n)});
+  });
+}
+
+}  // namespace hadal::internal

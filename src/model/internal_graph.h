@@ -1,0 +1,138 @@
+// The operations the model is written in, once for serving and training. Serving runs them and
+// keeps nothing. With a Tape every call also notes its backward half; Tape::Backward replays these
+// in reverse.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/exec.h"
+#include "kernels/gemm.h"
+#include "kernels/ops.h"
+#include "model/internal_model.h"
+#include "model/parameters.h"
+#include "tensor/buffer.h"
+#include "tensor/view.h"
+
+namespace hadal::internal {
+
+// What a recorded forward pass leaves for the backward pass. Every activation lies in `memory`; its
+// gradient lies at the same place of a shadow of that memory, so that views of columns or rows have
+// theirs without any book-keeping. A gradient is complete when all later calls have been replayed.
+class Tape {
+ public:
+  Tape(Parameters& parameters, ComputeType compute) : parameters(parameters), compute(compute) {}
+
+  void Note(std::function<void()> backward) { steps_.push_back(std::move(backward)); }
+  // Gradients of everything taken from `memory` start at zero here.
+  void Start(const Workspace& memory);
+  // The gradient that belongs to an activation. Start() comes first.
+  View2<float> Grad(View2<const float> activation) const;
+  // Replays and forgets.
+  void Backward();
+  void Clear() { steps_.clear(); }
+
+  // The stored matrix and its gradient behind the packed rows of a weight.
+  View2<const float> Value(const ParamRef& ref) const;
+  View2<float> WeightGrad(const ParamRef& ref) const;
+  std::span<float> VectorGrad(int32_t param) const;
+
+  Parameters& parameters;
+  const ComputeType compute;
+  // Balance of experts, filled in while recording and replaying.
+  double balance_alpha = 0, balance_scale = 0, balance_loss = 0;
+  std::vector<std::vector<int64_t>> expert_tokens;  // [MoE layer][E]
+
+ private:
+  std::vector<std::function<void()>> steps_;
+  struct Piece {
+    const std::byte* from = nullptr;
+    size_t bytes = 0;
+    Buffer gradient;
+  };
+  std::vector<Piece> pieces_;
+};
+
+struct LinearPart {
+  const Weight& w;
+  const Vector& bias;
+  View2<float> y;
+};
+
+// The up-projection of the latent by head, and the one parameter that holds it.
+struct LatentUp {
+  std::span<const PackedMatrix> k_up, v_up;
+  ParamRef kv_b;
+};
+struct HeadColumns {
+  int64_t offset, stride;  // first column of head 0; columns from head to head
+};
+struct HeadBlock {
+  int64_t heads, cols;
+};
+
+class Graph {
+ public:
+  Graph(const Exec& exec, Workspace& memory, Tape* tape = nullptr)
+      : exec(exec), memory(memory), tape(tape) {}
+
+  bool recording() const { return tape != nullptr; }
+  View2<float> Matrix(int64_t rows, int64_t cols) const { return memory.Matrix(rows, cols); }
+  // Where an operation that may work in place writes: x itself, or, so that x stays for the
+  // backward half, a matrix of its own.
+  View2<float> Own(View2<float> x) const { return recording() ? memory.Matrix(x.rows, x.cols) : x; }
+  // Memory that nothing later reads; a recording graph keeps it all.
+  Workspace::Position Mark() const { return memory.Mark(); }
+  void Release(Workspace::Position mark) const {
+    if (!recording()) memory.Release(mark);
+  }
+
+  void Embed(const Weight& table, std::span<const int32_t> ids, View2<float> x) const;
+  // y = x w^T + bias for each part.
+  void Linear(View2<const float> x, std::span<const LinearPart> parts) const;
+  // y may be x when not recording.
+  void Norm(View2<const float> x, const Vector& w, float eps, View2<float> y) const;
+  // sum = x + y. sum may be x.
+  void Add(View2<const float> x, View2<const float> y, View2<float> sum) const;
+  // sum = x + y, out = norm(sum). sum may be x when not recording.
+  void AddNorm(View2<float> x, View2<const float> y, const Vector& w, float eps, View2<float> sum,
+               View2<float> out) const;
+  // to may be from.
+  void Copy(View2<const float> from, View2<float> to) const;
+  // Copies block.cols columns of each head from one row layout to another. With a source stride of
+  // 0 all heads read the same columns.
+  void CopyHeads(View2<const float> from, HeadColumns source, View2<float> to, HeadColumns target,
+                 HeadBlock block) const;
+  // In place; recording too, because the backward half does not read x.
+  void Rotate(View2<float> x, std::span<const int32_t> positions, View2<const float> table,
+              const RopeShape& shape) const;
+  // y may be gate when not recording.
+  void SiluMul(View2<const float> gate, View2<const float> up, View2<float> y) const;
+  View2<float> Gather(View2<const float> x, std::span<const int32_t> rows) const;
+  // Writes k and v to the store and attends over it. Recording: whole documents from position 0.
+  void Attend(std::span<const SeqSpan> spans, const GqaShape& shape, View2<const float> q,
+              View2<const float> k, View2<const float> v, const KvStore& store,
+              View2<float> out) const;
+  // Recording graphs only: up[T, H * (nope + Dv)], for each head its keys, then its values.
+  void ExpandLatent(View2<const float> latent, const LatentUp& w, View2<float> up) const;
+  // Chooses experts by logits and mixes them: x -> y, both [M, D].
+  struct Routed {
+    View2<int32_t> ids;    // [M, top_k]
+    View2<float> weights;  // [M, top_k]
+  };
+  Routed Route(View2<const float> logits, const GateShape& gate, const Vector& bias,
+               std::span<const SeqSpan> spans) const;
+  void Mix(View2<const float> x, const Routed& routed, const LayerWeights& w, View2<float> y) const;
+
+  const Exec& exec;
+  Workspace& memory;
+  Tape* const tape;
+
+ private:
+  void Fp8Linear(View2<const float> x, const LinearPart& part) const;
+};
+
+}  // namespace hadal::internal

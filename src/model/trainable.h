@@ -1,0 +1,81 @@
+// A model in training: the model that serves, its f32 masters, and one pass forward and backward.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "kernels/exec.h"
+#include "kernels/gemm.h"
+#include "kernels/loss.h"
+#include "model/config.h"
+#include "model/model.h"
+#include "model/parameters.h"
+
+namespace hadal {
+
+// Documents laid one after the other; attention and positions stay within a document.
+struct TrainBatch {
+  std::span<const int32_t> tokens;  // [T]
+  std::span<const int32_t> first;   // first row of each document, ascending, first[0] == 0
+  std::span<const float> weights;   // [T]: weight of predicting token t from those before it; that
+                                    // of a document's first token is not read
+};
+
+// What a pass minimises:
+//   loss_scale * sum_t weight_t CE_t + mtp_scale * sum_t weight_t CE^mtp_t
+//   + balance_scale * sum over sequences and MoE layers of balance_alpha * sum_i f_i P_i
+// (arXiv:2412.19437 eq. 17-20, 24-25).
+struct Objective {
+  double loss_scale = 1;
+  double mtp_scale = 0;  // lambda included; 0: the MTP layer is not run
+  double balance_alpha = 0, balance_scale = 0;
+  float z_loss = 0;  // weight of logsumexp^2
+  // Distillation: the teacher's distribution at each position, and how it is mixed in.
+  const TeacherTopK* teacher = nullptr;  // a row for each t of the batch, at the row that predicts
+  DistillOptions distill;
+  double distill_weight = 0;  // cross-entropy gets 1 - this
+};
+
+struct PassResult {
+  double loss = 0, weight = 0;  // sum of weighted cross-entropies, and of weights
+  double mtp_loss = 0, mtp_weight = 0;
+  double balance_loss = 0;
+  double distill_loss = 0;
+  int64_t predicted = 0, correct = 0;               // rows with weight, and those the maximum hits
+  std::vector<std::vector<int64_t>> expert_tokens;  // [MoE layer, MTP's last][E]
+};
+
+class TrainableModel {
+ public:
+  // Parameters as they are after construction: zero. Initialise or read them, then Publish().
+  static Result<std::unique_ptr<TrainableModel>> Create(const Exec& exec, const ModelConfig& config,
+                                                        ComputeType compute);
+  ~TrainableModel();
+
+  const ModelConfig& config() const;
+  Parameters& parameters();
+  ComputeType compute() const;
+  // The serving model over the same weights. Lives as long as this; its weights change with
+  // Publish(), which no Forward may overlap.
+  Model& model();
+  // Packs the masters into the model: exactly (kF32) or rounded to bf16. NaN or Inf in a master is
+  // an error naming the parameter and row.
+  Status Publish();
+
+  // Adds the gradient of the objective to parameters().gradients(). Preconditions (CHECKed): ids
+  // within the vocabulary, first[] ascending. An activation that is NaN or Inf is an error naming
+  // the layer; gradients are then not usable.
+  Result<PassResult> Accumulate(const TrainBatch& batch, const Objective& objective);
+  // The losses alone.
+  Result<PassResult> Evaluate(const TrainBatch& batch, const Objective& objective);
+
+ private:
+  struct Impl;
+  explicit TrainableModel(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hadal
