@@ -20,6 +20,8 @@ void AddQuantize(CLI::App& app, Status& status);
 void AddPerplexity(CLI::App& app, Status& status);
 void AddBench(CLI::App& app, Status& status);
 void AddVerify(CLI::App& app, Status& status);
+void AddCost(CLI::App& app, Status& status);
+void AddReport(CLI::App& app, Status& status);
 
 // The program: exit code 0; 1 with one line on stderr when a command fails; 2 for wrong usage.
 int Main(int argc, const char* const* argv);
