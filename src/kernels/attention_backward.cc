@@ -39,7 +39,7 @@ int64_t PieceBegin(int64_t rows, int64_t pieces, int64_t p) {
 // Queries of a tile: a function of the document alone. Narrow ones waste less on the diagonal.
 int64_t TileRows(int64_t rows) {
   const int64_t fit = kTileFloats / Padded(rows) / kLane * kLane;
-  return std::clamp(std::min(fit, Padded(rows / 8)), kLane, kMaxTileRows);
+  return std::clamp(std::min(fit, Padded(rows / 4)), kLane, kMaxTileRows);
 }
 
 struct Problem {
@@ -166,8 +166,8 @@ class TaskRun {
     const float* q = p_.q.row(source) + head * s.k_dim;
     const float* dout = p_.dout.row(source) + head * s.v_dim;
     const int64_t seen = Padded(row + rows);
-    Scores(q, p_.q.stride, rows, s.k_dim, key_blocks_, seen, s.scale, weight_);
-    Scores(dout, p_.dout.stride, rows, s.v_dim, value_blocks_, seen, 1.0f, slope_);
+    Scores({q, p_.q.stride, row, rows}, s.k_dim, key_blocks_, s.scale, weight_);
+    Scores({dout, p_.dout.stride, row, rows}, s.v_dim, value_blocks_, 1.0f, slope_);
     for (int64_t i = 0; i < rows; ++i) {
       float *w = weight_ + i * keys_, *d = slope_ + i * keys_;
       const int64_t limit = row + i + 1, end = Padded(limit);
@@ -177,69 +177,84 @@ class TaskRun {
       train_.softmax_grad(w, d, end, sum, s.scale);
     }
     PackSlabs(dout, p_.dout.stride, rows, s.v_dim, rows_, dout_slabs_);
-    AddTurned(weight_, rows, row + rows, dout_slabs_, p_.value_vecs(), sums_.dv(p_, 0));
+    AddTurned(weight_, row, rows, dout_slabs_, p_.value_vecs(), sums_.dv(p_, 0));
     PackSlabs(q, p_.q.stride, rows, s.k_dim, rows_, query_slabs_);
-    AddTurned(slope_, rows, row + rows, query_slabs_, p_.key_vecs(), sums_.dk(0));
-    AddQueries(head, source, rows, row + rows);
+    AddTurned(slope_, row, rows, query_slabs_, p_.key_vecs(), sums_.dk(0));
+    AddQueries(head, row, rows);
   }
 
-  // out[i][j] = scale * x_i . key_j for `seen` keys, a few blocks at a time for all rows.
-  void Scores(const float* x, int64_t stride, int64_t rows, int64_t dim, const float* blocks,
-              int64_t seen, float scale, float* out) {
+  // Rows of q or dout: those of queries [first, first + count).
+  struct Queries {
+    const float* data;
+    int64_t stride, first, count;
+  };
+  // out[i][j] = scale * x_i . key_j for the keys that i sees, a few blocks at a time for all rows.
+  void Scores(const Queries& x, int64_t dim, const float* blocks, float scale, float* out) {
     const int64_t step = std::max(attention_.vectors, kKeyBytes / (dim * kLane * 4));
-    for (int64_t b = 0; b < seen / kLane; b += step) {
+    for (int64_t b = 0; b < CeilDiv(x.first + x.count, kLane); b += step) {
       const auto* base = reinterpret_cast<const std::byte*>(blocks + b * dim * kLane);
-      for (int64_t i = 0; i < rows; i += kTileRows) {
+      for (int64_t i = 0; i < x.count; i += kTileRows) {
+        const int64_t rows = std::min(kTileRows, x.count - i);
+        const int64_t seen = CeilDiv(x.first + i + rows, kLane) - b;
+        if (seen <= 0) continue;
         internal::ScoreArgs args = {.q = {},
-                                    .rows = std::min(kTileRows, rows - i),
+                                    .rows = rows,
                                     .k_dim = dim,
                                     .keys = {base, nullptr, dim * kLane * 4},
-                                    .blocks = std::min(step, seen / kLane - b),
+                                    .blocks = std::min(step, seen),
                                     .scale = scale,
                                     .out = out + i * keys_ + b * kLane,
                                     .out_stride = keys_};
-        for (int64_t r = 0; r < args.rows; ++r) args.q[r] = x + (i + r) * stride;
+        for (int64_t r = 0; r < rows; ++r) args.q[r] = x.data + (i + r) * x.stride;
         attention_.scores_f32(args);
       }
     }
   }
 
-  // acc[vec][j] += sum over rows i of from[i][j] * slab[vec][i] for keys j < seen.
-  void AddTurned(const float* from, int64_t rows, int64_t seen, const float* slabs, int64_t vecs,
+  // acc[vec][j] += sum over queries i >= j of the tile of from[i][j] * slab[vec][i].
+  void AddTurned(const float* from, int64_t row, int64_t rows, const float* slabs, int64_t vecs,
                  float* acc) {
+    const int64_t seen = row + rows;
     for (int64_t i = 0; i < rows; i += kLane) {
       const int64_t count = std::min(kLane, rows - i);
       const float* x[kLane];
       for (int64_t r = 0; r < count; ++r) x[r] = from + (i + r) * keys_;
       train_.transpose(x, count, seen, turned_ + i, rows_);
     }
-    for (int64_t vec = 0; vec < vecs; ++vec) {
-      Multiply(turned_, rows_, seen, slabs + vec * rows_ * kLane, rows, acc + vec * keys_ * kLane);
+    for (int64_t vec = 0; vec < vecs; ++vec, slabs += rows_ * kLane, acc += keys_ * kLane) {
+      for (int64_t j = 0; j < seen; j += group_) {
+        // Queries before the first of these keys have weight 0.
+        const int64_t skip = std::max<int64_t>(0, j - row);
+        Multiply(turned_ + j * rows_ + skip, rows_, std::min(group_, seen - j),
+                 slabs + skip * kLane, rows - skip, acc + j * kLane);
+      }
     }
   }
 
-  // acc[m][16] = chain over k < depth of x[m][k] * tile[k][16], for `count` rows `pitch` apart.
-  void Multiply(const float* x, int64_t pitch, int64_t count, const float* tile, int64_t depth,
+  // acc[m][16] += chain over k < depth of x[m][k] * tile[k][16], for n <= group_ rows.
+  void Multiply(const float* x, int64_t pitch, int64_t n, const float* tile, int64_t depth,
                 float* acc) {
     const internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(tile), nullptr};
-    for (int64_t m = 0; m < count; m += group_) {
-      const int64_t n = std::min(group_, count - m);
-      const float* row[kMaxRows];
-      for (int64_t i = 0; i < n; ++i) row[i] = x + (m + i) * pitch;
-      product_.direct[n](wide, depth, row, acc + m * kLane);
-    }
+    const float* row[kMaxRows];
+    for (int64_t i = 0; i < n; ++i) row[i] = x + i * pitch;
+    product_.direct[n](wide, depth, row, acc);
   }
 
-  void AddQueries(int64_t head, int64_t source, int64_t rows, int64_t seen) {
+  void AddQueries(int64_t head, int64_t row, int64_t rows) {
     const int64_t dim = p_.shape.k_dim;
     for (int64_t vec = 0; vec < p_.key_vecs(); ++vec) {
       std::fill_n(dq_, rows * kLane, 0.0f);
       const float* slab = key_slabs_ + vec * keys_ * kLane;
-      for (int64_t j = 0; j < seen; j += kDepth) {
-        Multiply(slope_ + j, keys_, rows, slab + j * kLane, std::min(kDepth, seen - j), dq_);
+      for (int64_t j = 0; j < row + rows; j += kDepth) {
+        for (int64_t i = 0; i < rows; i += group_) {
+          const int64_t n = std::min(group_, rows - i);
+          const int64_t depth = std::min(kDepth, row + i + n - j);
+          if (depth <= 0) continue;
+          Multiply(slope_ + i * keys_ + j, keys_, n, slab + j * kLane, depth, dq_ + i * kLane);
+        }
       }
       AddSlabs(dq_, rows, rows, std::min(kLane, dim - vec * kLane),
-               p_.dq.row(source) + head * dim + vec * kLane, p_.dq.stride);
+               p_.dq.row(t_.seq->first_row + row) + head * dim + vec * kLane, p_.dq.stride);
     }
   }
 

@@ -33,16 +33,25 @@ struct Piece {
   float* packed = nullptr;
   float* scales = nullptr;        // kF8: [tile][runs of k][16]
   const float* blocks = nullptr;  // kF8 weights: [ceil(N / 128)][runs of k], of all columns
+  bool shares = false;            // b is that of the piece before, packed already
   int64_t row_chunk = 0, tile_chunk = 0, tile_tasks = 0;
   int64_t end_pack = 0, end_task = 0;
 
   int64_t tiles() const { return CeilDiv(cols, kTile); }
   int64_t runs() const { return CeilDiv(depth, kFp8Group); }
-  int64_t pack_tasks() const { return CeilDiv(tiles(), kPackTiles) * CeilDiv(depth, kPackDepth); }
+  int64_t pack_tasks() const {
+    return shares ? 0 : CeilDiv(tiles(), kPackTiles) * CeilDiv(depth, kPackDepth);
+  }
 };
 
 const float* SourceRow(const GemmArg& arg, int64_t r) {
   return arg.m.row(arg.ids.empty() ? r : arg.ids[static_cast<size_t>(r)]);
+}
+
+bool SameOperand(const GemmArg& x, const GemmArg& y) {
+  return x.m.data == y.m.data && x.m.rows == y.m.rows && x.m.cols == y.m.cols &&
+         x.m.stride == y.m.stride && x.transposed == y.transposed && x.ids.data() == y.ids.data() &&
+         x.ids.size() == y.ids.size();
 }
 
 void RoundToBf16(float* x, int64_t n) {
@@ -112,7 +121,8 @@ class Product {
     for (const GemmJob& job : jobs) AddPieces(job, pieces, &count);
     for (int64_t begin = 0; begin < count;) {
       int64_t end = begin, floats = 0;
-      while (end < count && (end == begin || floats + PackedFloats(pieces[end]) <= kMaxPacked)) {
+      while (end < count && (end == begin || pieces[end].shares ||
+                             floats + PackedFloats(pieces[end]) <= kMaxPacked)) {
         floats += PackedFloats(pieces[end++]);
       }
       const Workspace::Position before = memory.Mark();
@@ -124,7 +134,7 @@ class Product {
   }
 
  private:
-  static int64_t PackedFloats(const Piece& p) { return p.tiles() * kTile * p.depth; }
+  static int64_t PackedFloats(const Piece& p) { return p.shares ? 0 : p.tiles() * kTile * p.depth; }
   static int64_t ColumnsAtOnce(int64_t depth) {
     return std::max<int64_t>(kFp8Group,
                              kMaxPacked / std::max<int64_t>(1, depth) / kFp8Group * kFp8Group);
@@ -138,6 +148,8 @@ class Product {
     if (rows == 0 || cols == 0) return;
     const float* blocks = f8() && options_.b_is_weight ? WeightScales(job.b) : nullptr;
     const int64_t step = ColumnsAtOnce(depth);
+    const bool shares = *count > 0 && cols <= step && pieces[*count - 1].cols == cols &&
+                        SameOperand(*pieces[*count - 1].b, job.b);
     for (int64_t col = 0; col < cols; col += step) {
       const int64_t n = std::min(step, cols - col);
       pieces[(*count)++] = {.a = &job.a,
@@ -146,7 +158,8 @@ class Product {
                             .col = col,
                             .cols = n,
                             .depth = depth,
-                            .blocks = blocks};
+                            .blocks = blocks,
+                            .shares = shares};
     }
   }
 
@@ -172,9 +185,15 @@ class Product {
   void RunBatch(std::span<Piece> pieces) {
     Workspace& memory = exec_.shared();
     int64_t packs = 0;
-    for (Piece& p : pieces) {
-      p.packed = memory.Take<float>(PackedFloats(p));
-      if (f8()) p.scales = memory.Take<float>(p.tiles() * p.runs() * kTile);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      Piece& p = pieces[i];
+      if (p.shares) {
+        p.packed = pieces[i - 1].packed;
+        p.scales = pieces[i - 1].scales;
+      } else {
+        p.packed = memory.Take<float>(PackedFloats(p));
+        if (f8()) p.scales = memory.Take<float>(p.tiles() * p.runs() * kTile);
+      }
       p.end_pack = packs += p.pack_tasks();
     }
     exec_.pool().For(packs, [&](int64_t task, int) {
@@ -297,66 +316,102 @@ class Product {
   void RunTask(const Piece& p, int64_t row, int64_t tile, Workspace& scratch) {
     const int64_t rows = std::min(p.row_chunk, p.c.rows - row);
     const int64_t tiles = std::min(p.tile_chunk, p.tiles() - tile);
-    const int64_t passes = std::max<int64_t>(1, CeilDiv(p.depth, f8() ? kFp8Group : kDepth));
-    const int64_t step = f8() ? kFp8Group : CeilDiv(CeilDiv(p.depth, passes), kTile) * kTile;
+    const int64_t passes = CeilDiv(p.depth, f8() ? kFp8Group : kDepth);
     scratch.Reset();
-    float* a = scratch.Take<float>(rows * step);
+    if (passes <= 1) return RunPass(p, row, rows, tile, tiles, scratch);
+    const int64_t step = f8() ? kFp8Group : CeilDiv(CeilDiv(p.depth, passes), kTile) * kTile;
     float* acc = scratch.Take<float>(tiles * rows * kTile);
-    float* scale = scratch.Take<float>(rows);
     std::fill_n(acc, tiles * rows * kTile, 0.0f);
+    const Workspace::Position mark = scratch.Mark();
     for (int64_t k = 0; k < p.depth; k += step) {
       const int64_t depth = std::min(step, p.depth - k);
-      PackRows(*p.a, row, rows, k, depth, a, step, scale);
+      scratch.Release(mark);
+      const Rows a = OpenRows(*p.a, row, rows, k, depth, scratch);
       for (int64_t t = 0; t < tiles; ++t) {
-        const float* b = p.packed + ((tile + t) * p.depth + k) * kTile;
-        if (f8()) {
-          MultiplyF8(a, rows, b, depth, scale,
-                     p.scales + ((tile + t) * p.runs() + k / kFp8Group) * kTile,
-                     acc + t * rows * kTile);
-        } else {
-          Multiply(a, step, rows, b, depth, acc + t * rows * kTile);
+        const Panel b = PanelAt(p, tile + t, k, depth);
+        for (int64_t m = 0; m < rows; m += group_) {
+          Multiply(a, m, std::min(group_, rows - m), b, acc + (t * rows + m) * kTile);
         }
       }
     }
     for (int64_t t = 0; t < tiles; ++t) {
-      WriteTile(p, row, rows, (tile + t) * kTile, acc + t * rows * kTile);
+      Write(p, row, rows, (tile + t) * kTile, acc + t * rows * kTile);
     }
   }
 
-  void Multiply(const float* a, int64_t pitch, int64_t rows, const float* b, int64_t depth,
-                float* acc) {
-    const internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(b), nullptr};
-    for (int64_t m = 0; m < rows; m += group_) {
-      const int64_t n = std::min(group_, rows - m);
-      const float* x[kMaxRows];
-      for (int64_t i = 0; i < n; ++i) x[i] = a + (m + i) * pitch;
-      kernels_.direct[n](wide, depth, x, acc + m * kTile);
+  // All of k at once: sums go straight to c.
+  void RunPass(const Piece& p, int64_t row, int64_t rows, int64_t tile, int64_t tiles,
+               Workspace& scratch) {
+    const Rows a = OpenRows(*p.a, row, rows, 0, p.depth, scratch);
+    for (int64_t t = tile; t < tile + tiles; ++t) {
+      const Panel b = PanelAt(p, t, 0, p.depth);
+      for (int64_t m = 0; m < rows; m += group_) {
+        alignas(64) float acc[kMaxRows * kTile] = {};
+        const int64_t n = std::min(group_, rows - m);
+        Multiply(a, m, n, b, acc);
+        Write(p, row + m, n, t * kTile, acc);
+      }
     }
   }
 
-  void MultiplyF8(const float* a, int64_t rows, const float* b, int64_t depth, const float* scale_a,
-                  const float* scale_b, float* acc) {
-    const internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(b), nullptr};
-    for (int64_t m = 0; m < rows; m += group_) {
-      const int64_t n = std::min(group_, rows - m);
-      const float* x[kMaxRows];
-      for (int64_t i = 0; i < n; ++i) x[i] = a + (m + i) * kFp8Group;
-      alignas(64) float partial[kMaxRows * kTile] = {};
-      kernels_.direct[n](wide, depth, x, partial);
-      train_.fold(partial, scale_a + m, scale_b, n, acc + m * kTile);
-    }
+  // A tile of b over some k.
+  struct Panel {
+    internal::FloatTile tile;
+    const float* scale;
+    int64_t depth;
+  };
+  Panel PanelAt(const Piece& p, int64_t tile, int64_t k, int64_t depth) const {
+    const float* data = p.packed + (tile * p.depth + k) * kTile;
+    const float* scale = f8() ? p.scales + (tile * p.runs() + k / kFp8Group) * kTile : nullptr;
+    return {{reinterpret_cast<const uint8_t*>(data), nullptr}, scale, depth};
   }
 
-  void WriteTile(const Piece& p, int64_t row, int64_t rows, int64_t col, const float* acc) {
+  // Rows of a over some k: packed and rounded, or where they lie.
+  struct Rows {
+    const float* data;  // packed, else null
+    int64_t pitch;
+    const float* scale;  // kF8
+    const GemmArg* arg;
+    int64_t row, k;
+
+    const float* operator[](int64_t r) const {
+      return data != nullptr ? data + r * pitch : SourceRow(*arg, row + r) + k;
+    }
+  };
+  Rows OpenRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth,
+                Workspace& scratch) {
+    // Rows a multiple of 4 KiB apart fall on the same lines of the cache.
+    const bool spread = a.m.stride * static_cast<int64_t>(sizeof(float)) % 4096 != 0;
+    if (options_.type == ComputeType::kF32 && !a.transposed && spread) {
+      return {nullptr, 0, nullptr, &a, row, k};
+    }
+    const int64_t pitch = CeilDiv(depth, kTile) * kTile;
+    float* data = scratch.Take<float>(rows * pitch);
+    float* scale = f8() ? scratch.Take<float>(rows) : nullptr;
+    PackRows(a, row, rows, k, depth, data, pitch, scale);
+    return {data, pitch, scale, nullptr, 0, 0};
+  }
+
+  // acc[i][16] += rows [m, m + n) of a times the panel.
+  void Multiply(const Rows& a, int64_t m, int64_t n, const Panel& b, float* acc) {
+    const float* x[kMaxRows];
+    for (int64_t i = 0; i < n; ++i) x[i] = a[m + i];
+    if (!f8()) return kernels_.direct[n](b.tile, b.depth, x, acc);
+    alignas(64) float partial[kMaxRows * kTile] = {};
+    kernels_.direct[n](b.tile, b.depth, x, partial);
+    train_.fold(partial, a.scale + m, b.scale, n, acc);
+  }
+
+  void Write(const Piece& p, int64_t row, int64_t rows, int64_t col, const float* acc) {
     const int64_t n = std::min<int64_t>(kTile, p.cols - col);
     for (int64_t r = 0; r < rows; ++r, acc += kTile) {
       float* c = p.c.row(row + r) + col;
-      if (!options_.accumulate) {
-        std::copy_n(acc, n, c);
-      } else if (n == kTile) {
+      if (n < kTile) {
+        for (int64_t i = 0; i < n; ++i) c[i] = options_.accumulate ? c[i] + acc[i] : acc[i];
+      } else if (options_.accumulate) {
         for (int i = 0; i < kTile; ++i) c[i] += acc[i];
       } else {
-        for (int64_t i = 0; i < n; ++i) c[i] += acc[i];
+        std::memcpy(c, acc, kTile * sizeof(float));
       }
     }
   }

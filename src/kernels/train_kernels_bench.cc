@@ -54,6 +54,9 @@ class Bench {
                 std::string(IsaName(exec.isa())).c_str(), peak_ * 1e-9, bytes_ * 1e-9);
   }
 
+  bool Wants(const std::string& name) const {
+    return name.find(filter_) != std::string::npos || filter_.find(name) != std::string::npos;
+  }
   // `ops` floating point operations, `times` of them in a step of the model.
   void Compute(const std::string& name, double ops, double times,
                const std::function<void()>& body) {
@@ -83,7 +86,9 @@ class Bench {
     buffers_.emplace_back(static_cast<size_t>(rows * cols) * sizeof(float));
     float* data = buffers_.back().as<float>();
     Rng rng(buffers_.size());
-    for (int64_t i = 0; i < rows * cols; ++i) data[i] = scale * (rng.NextFloat() - 0.5f);
+    const int64_t fresh = std::min<int64_t>(rows * cols, 10007);  // the rest repeats them
+    for (int64_t i = 0; i < fresh; ++i) data[i] = scale * (rng.NextFloat() - 0.5f);
+    for (int64_t i = fresh; i < rows * cols; ++i) data[i] = data[i - fresh];
     return {data, rows, cols};
   }
   const Exec& exec() const { return exec_; }
@@ -98,6 +103,7 @@ class Bench {
 // y = x W^T, dx += dy W, dW += dy^T x.
 void Linear(Bench& bench, const std::string& name, int64_t tokens, int64_t in, int64_t out,
             double times, ComputeType type = ComputeType::kF32) {
+  if (!bench.Wants(name)) return;
   const View2<float> x = bench.Random(tokens, in), w = bench.Random(out, in);
   const View2<float> y = bench.Random(tokens, out), dx = bench.Random(tokens, in);
   const View2<float> dw = bench.Random(out, in);
@@ -115,6 +121,7 @@ void Linear(Bench& bench, const std::string& name, int64_t tokens, int64_t in, i
 
 void Attention(Bench& bench, const std::string& name, const GqaShape& s, int64_t tokens,
                int64_t documents, double times) {
+  if (!bench.Wants(name)) return;
   const View2<float> q = bench.Random(tokens, s.heads * s.k_dim);
   const View2<float> k = bench.Random(tokens, s.kv_heads * s.k_dim);
   const View2<float> v = bench.Random(tokens, s.kv_heads * s.v_dim);
@@ -131,6 +138,7 @@ void Attention(Bench& bench, const std::string& name, const GqaShape& s, int64_t
 
 void RowOperations(Bench& bench, int64_t tokens, int64_t width, int64_t hidden, int64_t vocab,
                    double layers) {
+  if (!bench.Wants("rows")) return;
   const Exec& exec = bench.exec();
   const View2<float> x = bench.Random(tokens, width), dy = bench.Random(tokens, width);
   const View2<float> dx = bench.Random(tokens, width), w = bench.Random(2, width);
@@ -138,35 +146,38 @@ void RowOperations(Bench& bench, int64_t tokens, int64_t width, int64_t hidden, 
     return 4.0 * static_cast<double>(v.rows * v.cols);
   };
   const std::span<float> dw(w.row(1), static_cast<size_t>(width));
-  bench.Stream("norm", 4 * bytes(x), 2 * layers, [&] {
+  bench.Stream("rows norm", 4 * bytes(x), 2 * layers, [&] {
     RmsNormBackward(exec, dy, x, {w.row(0), static_cast<size_t>(width)}, 1e-6f, dx, dw);
   });
   if (hidden > 0) {
     const View2<float> gate = bench.Random(tokens, hidden), up = bench.Random(tokens, hidden);
     const View2<float> grad = bench.Random(tokens, hidden), dup = bench.Random(tokens, hidden);
-    bench.Stream("swiglu", 5 * bytes(gate), layers,
+    bench.Stream("rows swiglu", 5 * bytes(gate), layers,
                  [&] { SwiGluBackward(exec, grad, gate, up, grad, dup); });
   }
   const View2<float> logits = bench.Random(tokens, vocab);
   const std::vector<int32_t> targets(static_cast<size_t>(tokens), 3);
   std::vector<float> weights(targets.size(), 1.0f), losses(targets.size());
-  bench.Stream("cross entropy", 4 * bytes(logits), 1,
+  bench.Stream("rows cross entropy", 4 * bytes(logits), 1,
                [&] { CrossEntropy(exec, logits, targets, weights, 1, 0, losses); });
 }
 
 void Steps(Bench& bench, int64_t parameters) {
+  if (!bench.Wants("steps")) return;
   const Exec& exec = bench.exec();
   const auto n = static_cast<size_t>(parameters);
   const std::span<float> w(bench.Random(1, parameters).data, n);
   const std::span<float> g(bench.Random(1, parameters).data, n);
   const View2<float> m = bench.Random(1, parameters), v = bench.Random(1, parameters, 0.0f);
-  bench.Stream("adamw", 28.0 * static_cast<double>(n), 1,
+  bench.Stream("steps adamw", 28.0 * static_cast<double>(n), 1,
                [&] { AdamW(exec, w, g, {m.data}, {v.data}, {.lr = 1e-6f}); });
-  bench.Stream("norm of gradients", 4.0 * static_cast<double>(n), 1, [&] { SquaredNorm(exec, g); });
+  bench.Stream("steps norm of gradients", 4.0 * static_cast<double>(n), 1,
+               [&] { SquaredNorm(exec, g); });
 }
 
 void Experts(Bench& bench, int64_t tokens, int64_t width, int64_t hidden, int64_t count,
              int64_t top_k, double times) {
+  if (!bench.Wants("experts")) return;
   const Exec& exec = bench.exec();
   const View2<float> x = bench.Random(tokens, width), dy = bench.Random(tokens, width);
   const View2<float> dx = bench.Random(tokens, width), logits = bench.Random(tokens, count);
@@ -201,7 +212,7 @@ void Experts(Bench& bench, int64_t tokens, int64_t width, int64_t hidden, int64_
   });
   const GateShape shape = {.experts = count, .top_k = top_k, .score = GateShape::Score::kSigmoid};
   const std::vector<SeqSpan> seqs = {{nullptr, 0, 0, tokens}};
-  bench.Stream("route and balance", 8.0 * static_cast<double>(tokens * count), times, [&] {
+  bench.Stream("experts route and balance", 8.0 * static_cast<double>(tokens * count), times, [&] {
     MoeRouteBackward(exec, logits, shape, id, dweights, logits);
     BalanceLoss(exec, logits, shape, {}, seqs, 0, 0, logits);
   });
