@@ -1,6 +1,6 @@
-// The steps in a row: sources → normalise → language → quality → duplicates → decontaminate → split
-// → tokenise → shards. What is dropped is counted by reason. Results depend on the input and
-// options alone, not on threads.
+// The steps in a row: sources, normalise, kind of text, quality, decontaminate, duplicates, split,
+// tokenise, shards. What is dropped is counted by reason. Results depend on the input and options
+// alone, not on threads.
 #pragma once
 
 #include <array>

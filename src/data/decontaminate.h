@@ -36,7 +36,7 @@ class Decontaminator {
   struct Hit {
     int64_t item = 0;
     std::string name;   // of the item
-    std::string words;  // the shared run, as compared
+    std::string words;  // the shared run, as it stands in the text
   };
   // The first hit in reading order.
   std::optional<Hit> Find(std::string_view text) const;

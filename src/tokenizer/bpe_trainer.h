@@ -11,6 +11,10 @@
 
 namespace hadal {
 
+// The special tokens of DeepSeek-V3's template but begin, end and padding: roles, thought tags,
+// tool and fill-in-the-middle marks.
+std::vector<std::string> DeepSeekSpecialTokens();
+
 struct BpeTrainerOptions {
   enum class Pattern : uint8_t { kDeepSeekV3, kGpt2 };
   // How runs of digits are cut before merging: left whole, each digit alone (a merge never joins
@@ -20,17 +24,14 @@ struct BpeTrainerOptions {
   int64_t vocab_size = 32768;  // special tokens included; at least 256 + those
   Pattern pattern = Pattern::kDeepSeekV3;
   Digits digits = Digits::kThrees;
-  int64_t min_count = 2;             // a pair seen less often is not merged
-  int64_t max_token_bytes = 64;      // longer merges are not made
-  int64_t max_words = 8ll << 20;     // distinct words counted; rarer ones are forgotten beyond this
-  bool add_bos = true;               // encoding with specials starts with BOS
-  std::vector<std::string> special;  // empty: DeepSeekSpecialTokens()
-  int threads = 1;                   // <= 0: all; the result does not depend on it
+  int64_t min_count = 2;          // a pair seen less often is not merged
+  int64_t max_token_bytes = 64;   // longer merges are not made
+  int64_t max_words = 8ll << 20;  // distinct words counted; rarer ones are forgotten beyond this
+  bool add_bos = true;            // encoding with specials starts with BOS
+  std::string bos = "<｜begin▁of▁sentence｜>", eos = "<｜end▁of▁sentence｜>", pad = "<｜▁pad▁｜>";
+  std::vector<std::string> special = DeepSeekSpecialTokens();  // the others, all different
+  int threads = 1;  // <= 0: all; the result does not depend on it
 };
-
-// The special tokens of DeepSeek-V3's template: begin and end of sentence, padding, roles, thought
-// tags, tool and fill-in-the-middle marks.
-std::vector<std::string> DeepSeekSpecialTokens();
 
 struct BpeTraining {
   std::string tokenizer_json;
@@ -41,9 +42,11 @@ struct BpeTraining {
   double count_seconds = 0, merge_seconds = 0;
 };
 
-// Ids: special tokens that open the list first (begin, end, padding), the 256 bytes, merges in the
-// order made, the other special tokens last. Merges take the most frequent pair; of equals the one
-// with the lower left id, then the lower right id. Deterministic.
+// Ids: begin, end, padding, the 256 bytes, merges in the order made, the other special tokens last.
+// Words over 512 bytes are not counted. GGUF has names for three of the splits: DeepSeek-V3 with
+// groups of three, GPT-2 with whole runs ("gpt-2") and with single digits ("smollm"). Merges take
+// the most frequent pair; of equals the one with the lower left id, then the lower right id.
+// Deterministic.
 class BpeTrainer {
  public:
   static Result<BpeTrainer> Create(BpeTrainerOptions options);
