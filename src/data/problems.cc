@@ -95,6 +95,7 @@ Problem MakeProblem(uint64_t seed, uint64_t index, Family family, int level, Lan
     problem.thought.pop_back();
   }
   problem.gold = std::move(draft.gold.str());
+  if (!problem.thought.ends_with(problem.gold)) problem.thought += '\n' + problem.gold;
   problem.canonical = std::move(draft.canonical.str());
   problem.answer = draft.Say("The answer is ", "答案是 ");
   problem.answer += kBox;

@@ -203,7 +203,7 @@ void MakeCountdown(Draft& d) {
                     " 每个数恰好一次, 用 + - * / 和括号得到 ")
            << instance.target << d.Say(".", "。");
   d.gold << WriteTrace(d, instance);
-  d.thought << d.gold << '=' << instance.target;
+  d.thought << instance.target << '=' << d.gold;
 }
 
 Verdict VerifyCountdown(const Problem& problem, std::string_view answer) {

@@ -49,12 +49,11 @@ int64_t WritePowerMod(Text& text, int64_t a, int64_t e, int64_t m) {
     if (bit > 1) {
       squares[count] = WriteProductMod(text, squares[count - 1], squares[count - 1], m);
     } else {
-      squares[count] = a % m;
+      squares[count] = a;
+      text << a;
     }
     text.EndLine();
   }
-  text << a << '^' << high << ": " << squares[count - 1];
-  text.EndLine();
   int64_t done = high, result = squares[count - 1];
   for (size_t i = count - 1; i-- > 0;) {
     const int64_t bit = int64_t{1} << i;
@@ -66,14 +65,24 @@ int64_t WritePowerMod(Text& text, int64_t a, int64_t e, int64_t m) {
   return result;
 }
 
+int64_t PowerMod(int64_t a, int64_t e, int64_t m) {
+  int64_t result = 1;
+  for (int64_t i = 0; i < e; ++i) result = result * a % m;
+  return result;
+}
+
 void MakeModular(Draft& d) {
   const auto& l = kModularLevels[d.level - 1];
   const int64_t m = d.Pick(std::max<int64_t>(5, l.modulus / 2), l.modulus);
   Text expression;
   int64_t result = 0;
   if (l.operations == 3) {
-    const int64_t a = d.Pick(2, m - 1);
-    const int64_t e = d.Pick(std::max<int64_t>(2, l.exponent / 4), l.exponent);
+    int64_t a = 0, e = 0;
+    // Most powers that end at 0 or 1 are drawn again, or a guess would be right too often.
+    do {
+      a = d.Pick(2, m - 1);
+      e = d.Pick(std::max<int64_t>(2, l.exponent / 4), l.exponent);
+    } while (PowerMod(a, e, m) <= 1 && d.Chance(75));
     expression << a << '^' << e;
     result = WritePowerMod(d.thought, a, e, m);
   } else if (l.operations == 2) {
@@ -107,7 +116,7 @@ struct DivisorsLevel {
 constexpr DivisorsLevel kDivisorsLevels[kLevels] = {{2, 50, 0},    {2, 100, 0},   {2, 100, 1},
                                                     {3, 100, 1},   {3, 1000, 1},  {3, 10000, 1},
                                                     {4, 10000, 1}, {4, 100000, 1}};
-constexpr int64_t kSmallMultiple = 9'999, kLargestMultiple = 1'000'000'000'000;
+constexpr int64_t kSmallMultiple = 999, kLargestMultiple = 1'000'000'000'000;
 
 std::vector<Knob> DivisorsKnobs(int level) {
   const auto& l = kDivisorsLevels[level - 1];
@@ -154,7 +163,7 @@ void MakeDivisors(Draft& d) {
 
 // ---- factor ----
 
-constexpr int64_t kFactorLargest[kLevels] = {50, 100, 200, 400, 1000, 10000, 100000, 1000000};
+constexpr int64_t kFactorLargest[kLevels] = {100, 150, 200, 300, 1000, 10000, 100000, 1000000};
 constexpr int64_t kLastCofactor = 9409;  // 97*97: a trace tries no divisor above 97
 
 std::vector<Knob> FactorKnobs(int level) { return {{"largest", kFactorLargest[level - 1]}}; }

@@ -15,32 +15,38 @@ namespace {
 
 struct PuzzleLevel {
   int least_moves, most_moves;  // of a shortest way
-  int jugs, disks, columns;     // tiles: 2 rows of 3 columns, or 3 of 3
+  int jugs, jug_moves;          // three jugs: all amounts are asked, and this many moves at least
+  int disks, columns;           // tiles: 2 rows of 3 columns, or with 3 columns here 3 of 3
 };
 constexpr int kAny = 1000;
 constexpr PuzzleLevel kPuzzleLevels[kLevels] = {
-    {2, 3, 2, 3, 2},    {3, 4, 2, 3, 2},    {4, 5, 2, 3, 2},     {5, 6, 2, 3, 2},
-    {6, kAny, 3, 4, 2}, {8, kAny, 3, 5, 3}, {10, kAny, 3, 6, 3}, {12, kAny, 4, 7, 3}};
-constexpr size_t kShortTrace = 400;      // bytes, levels 1 to 4
+    {2, 3, 2, 2, 3, 2},    {3, 4, 2, 3, 3, 2},    {4, 5, 2, 4, 3, 2},     {5, 6, 2, 5, 3, 2},
+    {6, kAny, 3, 6, 4, 2}, {8, kAny, 3, 7, 5, 3}, {10, kAny, 3, 8, 6, 3}, {12, kAny, 3, 9, 7, 3}};
+constexpr size_t kShortTrace = 320;      // bytes, levels 1 to 4
 constexpr size_t kWrittenStates = 250;   // a longer search is not written out
 constexpr size_t kLongestAnswer = 4096;  // moves
 
 std::vector<Knob> PuzzleKnobs(int level) {
   const auto& l = kPuzzleLevels[level - 1];
-  return {
-      {"least_moves", l.least_moves}, {"jugs", l.jugs}, {"disks", l.disks}, {"tiles", l.columns}};
+  return {{"least_moves", l.least_moves},
+          {"jugs", l.jugs},
+          {"jug_moves", l.jug_moves},
+          {"disks", l.disks},
+          {"tiles", l.columns}};
 }
 
 enum class Kind { kJugs, kHanoi, kTiles };
 
 struct Puzzle {
   Kind kind = Kind::kJugs;
-  std::string capacities;   // jugs: one digit each
-  int columns = 3;          // tiles
-  std::string start, goal;  // jugs: the goal is one digit, the litres wanted in any jug
+  std::string capacities;  // jugs: one digit each
+  int columns = 3;         // tiles
+  std::string start;
+  std::string goal;  // jugs: one digit is the litres wanted in any jug; empty is never reached
 
   bool Solved(const std::string& state) const {
-    return kind == Kind::kJugs ? state.find(goal[0]) != std::string::npos : state == goal;
+    if (kind == Kind::kJugs && goal.size() == 1) return state.find(goal) != std::string::npos;
+    return state == goal;
   }
 };
 
@@ -226,13 +232,29 @@ std::string PickDigits(Draft& d, int count, char low, char high) {
   return digits;
 }
 
+// A state at least so many moves from the start; empty where there is none.
+std::string PickFarState(Draft& d, const Puzzle& p, int least_moves) {
+  bool solved = false;
+  const auto found = BreadthFirst(p, solved);
+  std::vector<int> moves(found.size(), 0);
+  size_t first = found.size();
+  for (size_t i = 1; i < found.size(); ++i) {
+    moves[i] = moves[found[i].parent] + 1;
+    if (moves[i] >= least_moves && first == found.size()) first = i;
+  }
+  if (first == found.size()) return {};
+  const auto pick = d.Pick(static_cast<int64_t>(first), static_cast<int64_t>(found.size()) - 1);
+  return found[static_cast<size_t>(pick)].state;
+}
+
+// A drawn puzzle, not always one with a solution of the right length.
 Puzzle PickPuzzle(Draft& d, const PuzzleLevel& l, Kind kind) {
   Puzzle p;
   p.kind = kind;
   if (kind == Kind::kJugs) {
     p.capacities = PickDigits(d, l.jugs, '2', '9');
     for (const char capacity : p.capacities) p.start += static_cast<char>(d.Pick('0', capacity));
-    p.goal = PickDigits(d, 1, '1', '9');
+    p.goal = l.jugs > 2 ? PickFarState(d, p, l.jug_moves) : PickDigits(d, 1, '1', '9');
   } else if (kind == Kind::kHanoi) {
     p.start = PickDigits(d, l.disks, '1', '3');
     p.goal = PickDigits(d, l.disks, '1', '3');
@@ -267,8 +289,11 @@ void AskPuzzle(Draft& d, const Puzzle& p) {
     d.prompt << d.Say(" litres hold ", " 升, 现有 ");
     WriteLitres(d.prompt, p.start);
     d.prompt << d.Say(". F1 fills jug 1, E1 empties it, P12 pours 1 into 2. Get ",
-                      " 升。F1 装满 1 号, E1 倒空 1 号, P12 从 1 号倒入 2 号。使某个壶有 ")
-             << p.goal << d.Say(" litres in a jug.", " 升。");
+                      " 升。F1 装满 1 号, E1 倒空 1 号, P12 从 1 号倒入 2 号。使")
+             << (p.goal.size() == 1 ? d.Say("", "某个壶有 ") : d.Say("", "各壶依次有 "));
+    WriteLitres(d.prompt, p.goal);
+    d.prompt << (p.goal.size() == 1 ? d.Say(" litres in a jug.", " 升。")
+                                    : d.Say(" litres in them.", " 升。"));
   } else if (p.kind == Kind::kHanoi) {
     d.canonical << "hanoi " << p.start << ' ' << p.goal;
     d.prompt << d.Say("Tower of Hanoi, pegs of the disks, smallest first: ",
@@ -301,6 +326,7 @@ std::vector<Move> WayTo(const std::vector<Found>& found) {
 void MakePuzzle(Draft& d) {
   const auto& l = kPuzzleLevels[d.level - 1];
   const Kind kind = static_cast<Kind>(d.Pick(0, 2));
+  const int least_moves = kind == Kind::kJugs ? l.jug_moves : l.least_moves;
   Puzzle p;
   std::vector<Move> way;
   if (kind == Kind::kTiles && l.columns == 3) {
@@ -311,12 +337,12 @@ void MakePuzzle(Draft& d) {
     for (;;) {
       p = PickPuzzle(d, l, kind);
       if (kind == Kind::kTiles && !TilesReach(p)) continue;
-      if (p.Solved(p.start)) continue;
+      if (p.goal.empty() || p.Solved(p.start)) continue;
       bool solved = false;
       const auto found = BreadthFirst(p, solved);
       way = WayTo(found);
       const int moves = static_cast<int>(way.size());
-      if (!solved || moves < l.least_moves || moves > l.most_moves) continue;
+      if (!solved || moves < least_moves || moves > l.most_moves) continue;
       Draft trial = d;
       if (found.size() <= kWrittenStates) {
         WriteSearch(trial.thought, found);
@@ -352,7 +378,8 @@ bool ReadPuzzle(const Problem& problem, Puzzle& p) {
     for (size_t i = 0; i < p.start.size() && i < p.capacities.size(); ++i) {
       if (p.start[i] > p.capacities[i]) fields.Fail();
     }
-    return fields.ok() && p.start.size() == p.capacities.size() && p.goal.size() == 1;
+    return fields.ok() && p.start.size() == p.capacities.size() &&
+           (p.goal.size() == 1 || p.goal.size() == p.start.size());
   }
   p.kind = kind == "hanoi" ? Kind::kHanoi : Kind::kTiles;
   if (kind == "tiles") p.columns = static_cast<int>(fields.Integer(3, 3));
