@@ -149,7 +149,9 @@ Status RunPlan(const Flags& flags) {
   in.moments = flags.moments == "f32" ? Moments::kF32 : Moments::kBf16;
   const CostPlan plan = TRY(MakePlan(in));
   if (flags.json) {
-    Print(ToJson(plan));
+    ordered_json out = ToJson(plan);
+    out["mfu_assumed"] = !flags.mfu.has_value();
+    Print(out);
     return {};
   }
   fmt::print("{}", PlanText(plan));

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <set>
 
 #include "base/progress.h"
@@ -31,6 +32,11 @@ std::string Lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return out;
+}
+
+bool HasLedger(const std::string& folder) {
+  std::error_code error;
+  return std::filesystem::exists(folder + "/ledger.json", error);
 }
 
 void AddMemory(CostPlan& plan) {
@@ -243,6 +249,8 @@ Result<RunCost> CostOfRun(const std::string& run_dir, std::optional<double> pric
       cost.problem = "no folder of its own inside the run";
     } else if (!seen.insert(stage.folder).second) {
       cost.problem = "counted with the stage above that has the same folder";
+    } else if (!HasLedger(stage.folder)) {
+      cost.problem = "no ledger";
     } else if (auto ledger = ReadLedger(stage.folder + "/ledger.json"); ledger.ok()) {
       if (price_per_core_hour) ledger->price_per_core_hour = price_per_core_hour;
       sum = sum ? MergeSessions(*sum, *ledger) : *ledger;
@@ -251,6 +259,9 @@ Result<RunCost> CostOfRun(const std::string& run_dir, std::optional<double> pric
       cost.problem = ledger.error().message;
     }
     run.stages.push_back(std::move(cost));
+  }
+  if (!sum && !HasLedger(run_dir)) {
+    return Error{Code::kNotFound, run_dir + ": no ledger.json; is this the folder of a run?"};
   }
   run.total = sum ? *std::move(sum) : TRY(ReadLedger(run_dir + "/ledger.json"));
   if (price_per_core_hour) run.total.price_per_core_hour = price_per_core_hour;

@@ -56,8 +56,8 @@ void AddV3Compute(PaperCost& v3) {
       {"training compute a token at 4K",
        fmt::format("6 × 36 625 603 584 + {:.4g} MFLOP × 4097/2 pairs", flops.per_pair / 1e6),
        main / 1e9, "GFLOP", "250",
-       fmt::format("without MTP; with it {:.1f}, {:.1f} more ({:.1f} %), so the printed figure "
-                   "leaves it out",
+       fmt::format("without MTP; with it {:.1f}, that is {:.1f} or {:.1f} % more: the printed "
+                   "figure fits without",
                    with_mtp / 1e9, (with_mtp - main) / 1e9, 100 * (with_mtp - main) / main)});
   const double total = main * 14.8e12;
   v3.checks.push_back({"pre-training compute", fmt::format("{:.2f} GFLOP × 14.8 T", main / 1e9),
@@ -65,7 +65,7 @@ void AddV3Compute(PaperCost& v3) {
   const double achieved = total / (2664e3 * 3600);
   v3.checks.push_back({"achieved by one GPU", fmt::format("{:.4g} / (2664K × 3600 s)", total),
                        achieved / 1e12, "TFLOP/s", "385",
-                       "measured, causal; ours has the stops of two months in its hours"});
+                       "measured, causal; 0.4 % apart, the hours are rounded"});
   v3.checks.push_back({"share of the bf16 peak", fmt::format("{:.1f} / 989", achieved / 1e12),
                        100 * achieved / kBf16Peak, "%", "38.94", "the GEMMs ran in fp8"});
   const double short_tokens = 1000.0 * 1920 * 32768, long_tokens = 1000.0 * 480 * 131072;
@@ -95,10 +95,10 @@ PaperCost V3() {
                        "days", "", "the report says: less than two months"});
   const double day = 15360.0 * 4096 / 19.926 * 86400;
   v3.checks.push_back({"tokens a day, measured step",
-                       "15 360 sequences × 4096 tokens / 19.926 s × 86 400 s", day / 1e9, "B",
+                       "15 360 sequences × 4096 tokens / 19.926 s × 86 400 s", day / 1e9, "billion",
                        "272.80", ""});
   v3.checks.push_back({"GPU-hours at that rate", "14.8 T / 272.80 B × 2048 × 24 h",
-                       14.8e12 / 272.80e9 * 2048 * 24 / 1e3, "K", "2664",
+                       14.8e12 / 272.80e9 * 2048 * 24 / 1e3, "thousand", "2664",
                        "180K is rounded to thousands, 0.1 % apart"});
   AddV3Compute(v3);
   v3.excluded = {"research, ablations and failed experiments", "staff, data, networks, electricity",
@@ -115,14 +115,15 @@ PaperCost R1() {
                Stage("SFT data", 5e3, 5e3, "as printed"),
                Stage("R1", 41e3, 64 * 8 * 80.0, "64 nodes × 8 GPUs × 80 h = 40 960")};
   Sum(r1);
-  r1.checks.push_back({"R1-Zero in dollars, unrounded", "101 376 × $2", 101376 * kPrice / 1e3, "K$",
-                       "202", "the report rounds the hours first: 101K × $2"});
-  r1.checks.push_back(
-      {"R1 in dollars, unrounded", "40 960 × $2", 40960 * kPrice / 1e3, "K$", "82", ""});
+  r1.checks.push_back({"R1-Zero in dollars, unrounded", "101 376 × $2", 101376 * kPrice / 1e3,
+                       "thousand dollars", "202", "the report rounds the hours first: 101K × $2"});
+  r1.checks.push_back({"R1 in dollars, unrounded", "40 960 × $2", 40960 * kPrice / 1e3,
+                       "thousand dollars", "82", ""});
   r1.checks.push_back({"total hours, unrounded", "101 376 + 5000 + 40 960",
-                       r1.unrounded_gpu_hours / 1e3, "K", "147", ""});
-  r1.checks.push_back({"total dollars, unrounded", "147 336 × $2", r1.unrounded_dollars / 1e3, "K$",
-                       "294", "would print as 295: the rounding of the hours shows here"});
+                       r1.unrounded_gpu_hours / 1e3, "thousand", "147", ""});
+  r1.checks.push_back({"total dollars, unrounded", "147 336 × $2", r1.unrounded_dollars / 1e3,
+                       "thousand dollars", "294",
+                       "would print as 295: the rounding of the hours shows here"});
   r1.checks.push_back({"hours that 101K GPU-hours are", "101K / 512", 101e3 / 512, "h", "198",
                        "\"about\" in the report; 198 h is 101.4K"});
   r1.checks.push_back({"share of V3's cost", "147K / 2788K", 100 * 147.0 / 2788, "%", "", ""});

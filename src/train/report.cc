@@ -290,7 +290,7 @@ std::string CostSection(const Ledger& l) {
   for (const LedgerMachine& m : l.machines) {
     row("machine", fmt::format("{} cores", m.cores), m.cpu);
   }
-  return Table({"", "", ""}, rows, {false, true, false});
+  return Table({}, rows, {false, true, false});
 }
 
 std::string ReproduceSection(const RunData& run) {

@@ -55,18 +55,19 @@ svg.heat{display:block;width:100%;border-radius:4px;background:var(--grid);shape
 .scale svg{width:108px;height:10px;border-radius:3px}
 .wrap{overflow-x:auto;border:1px solid var(--line);border-radius:10px;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
-th,td{padding:7px 12px;text-align:left;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere;min-width:4em}
+th,td{padding:7px 12px;text-align:left;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere;min-width:6em}
+td:first-child{min-width:8.5em}td code{display:inline-block;min-width:11em}td.n,th.n{min-width:4.5em}
 th{font-weight:600;color:var(--soft);font-size:.8rem;white-space:nowrap}
 tr:last-child td{border-bottom:0}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td.n small,td small{display:block;color:var(--soft);font-size:.74rem;white-space:nowrap}
 svg.interval{width:110px;height:11px;vertical-align:middle}
 .range{stroke:var(--c0);stroke-width:3;opacity:.4;stroke-linecap:round}.mark{fill:var(--c0)}
-.yes{color:var(--good);font-weight:600}.no{color:var(--bad);font-weight:600}
+.yes,.no,td .soft{white-space:nowrap}.yes{color:var(--good);font-weight:600}.no{color:var(--bad);font-weight:600}
 pre,code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.84rem}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;overflow:hidden}
 .code{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px}
-.talk{margin:12px 0 0;padding:0;overflow:hidden}
+.card.talk{margin:12px 0 0;padding:0;overflow:hidden}
 .talk>div{padding:10px 16px}
 .talk .who{font-size:.74rem;color:var(--soft);display:flex;justify-content:space-between;margin-bottom:3px}
 .talk .prompt{background:rgba(var(--tint),.06);border-bottom:1px solid var(--line)}
@@ -109,11 +110,12 @@ std::string Table(const std::vector<std::string>& head,
   const auto cls = [&](size_t column) {
     return column < numeric.size() && numeric[column] ? " class=\"n\"" : "";
   };
-  std::string out = "<div class=\"wrap\"><table><thead><tr>";
+  std::string out = "<div class=\"wrap\"><table>", names;
   for (size_t i = 0; i < head.size(); ++i) {
-    out += fmt::format("<th{}>{}</th>", cls(i), EscapeHtml(head[i]));
+    names += fmt::format("<th{}>{}</th>", cls(i), EscapeHtml(head[i]));
   }
-  out += "</tr></thead><tbody>\n";
+  if (!names.empty()) out += "<thead><tr>" + names + "</tr></thead>";
+  out += "<tbody>\n";
   for (const auto& row : rows) {
     out += "<tr>";
     for (size_t i = 0; i < row.size(); ++i) out += fmt::format("<td{}>{}</td>", cls(i), row[i]);

@@ -12,7 +12,7 @@ std::string Page(const std::string& title, const std::string& body);
 // A section with a heading and, for the list of contents, an id. Empty when `html` is.
 std::string Section(const std::string& id, const std::string& heading, const std::string& html);
 
-// cells: HTML. The first column is text, the others are aligned by `numeric`.
+// head: text, may be empty. rows: HTML. numeric: the columns to align on the right.
 std::string Table(const std::vector<std::string>& head,
                   const std::vector<std::vector<std::string>>& rows,
                   const std::vector<bool>& numeric);

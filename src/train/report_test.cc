@@ -8,9 +8,11 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "train/ledger.h"
 #include "train/metrics.h"
 #include "train/report_chart.h"
@@ -300,6 +302,37 @@ TEST_F(ReportTest, ARecipeShowsItsStages) {
   for (const char* part : {"nano", "href=\"./pre/report.html\"", "<details>", "gsm8k", "$0.50",
                            "out: its folder is not inside", "tokenizer"}) {
     EXPECT_NE(page.find(part), std::string::npos) << part;
+  }
+}
+
+TEST_F(ReportTest, AnyByteMayBeWrong) {
+  const std::string files[][2] = {
+      {"metrics.jsonl", Metrics(4, 2, 3)},
+      {"ledger.json", SampleLedger().ToJson()},
+      {"run.json", R"({"name":"n","commands":["a","b"],"x":{"y":[1,{"z":null}]}})"},
+      {"samples.jsonl", "{\"step\":1,\"prompt\":\"p\",\"completion\":\"<think>t</think>c\"}\n"},
+      {"evaluation.json", R"([{"task":"t","family":"f","level":1,"n":10,"correct":9,"low":0.5}])"},
+      {"claims.json", R"([{"claim":"c","must":"m","holds":true}])"},
+      {"recipe.json", R"({"name":"r","stages":[{"name":"s","run_dir":"."},{"run_dir":"a"}]})"}};
+  Rng rng(7);
+  for (int round = 0; round < 60; ++round) {
+    for (const auto& [name, text] : files) {
+      std::string damaged = text;
+      const int changes = static_cast<int>(rng.Below(4));
+      for (int i = 0; i < changes; ++i) {
+        const size_t at = rng.Below(damaged.size());
+        const char* const pieces[] = {"<", "\"", "\xff", "9", "-", "[", "}", "e999", "\n", "null"};
+        if (rng.Below(3) == 0) {
+          damaged.erase(at, rng.Below(20));
+        } else {
+          damaged.replace(at, 1, pieces[rng.Below(std::size(pieces))]);
+        }
+        if (damaged.empty()) break;
+      }
+      Put(name, damaged);
+    }
+    Render();
+    if (HasFailure()) FAIL() << "round " << round;
   }
 }
 
