@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/check.h"
 #include "kernels/train_dispatch.h"
@@ -79,6 +80,10 @@ void PackSlabs(const float* from, int64_t stride, int64_t count, int64_t n, int6
   for (int64_t c = 0; c < n; c += kLane, to += rows * kLane) {
     const int64_t width = std::min(kLane, n - c);
     for (int64_t r = 0; r < count; ++r) {
+      if (width == kLane) {
+        std::memcpy(to + r * kLane, from + r * stride + c, kLane * sizeof(float));
+        continue;
+      }
       std::copy_n(from + r * stride + c, width, to + r * kLane);
       std::fill(to + r * kLane + width, to + (r + 1) * kLane, 0.0f);
     }
@@ -91,7 +96,13 @@ void AddSlabs(const float* from, int64_t rows, int64_t count, int64_t n, float* 
   for (int64_t c = 0; c < n; c += kLane, from += rows * kLane) {
     const int64_t width = std::min(kLane, n - c);
     for (int64_t r = 0; r < count; ++r) {
-      for (int64_t i = 0; i < width; ++i) to[r * stride + c + i] += from[r * kLane + i];
+      float* sum = to + r * stride + c;
+      const float* part = from + r * kLane;
+      if (width == kLane) {
+        for (int64_t i = 0; i < kLane; ++i) sum[i] += part[i];
+      } else {
+        for (int64_t i = 0; i < width; ++i) sum[i] += part[i];
+      }
     }
   }
 }

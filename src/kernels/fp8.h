@@ -8,6 +8,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/exec.h"
 #include "tensor/view.h"
@@ -20,15 +21,14 @@ inline constexpr float kE4M3Max = 448.0f;
 // x rounded to the values of e4m3, as a float; finite x only. Saturates. Branch-free on purpose:
 // loops over it become vector code.
 inline float RoundE4M3(float x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  const uint32_t magnitude = bits & 0x7fffffffu;
-  const uint32_t sign = bits & 0x80000000u;
+  const int32_t bits = std::bit_cast<int32_t>(x);
+  const int32_t magnitude = bits & 0x7fffffff;
   // Three bits of mantissa for normals; below 2^-6 multiples of 2^-9, by the adder's own rounding.
-  const uint32_t normal = (magnitude + 0x7ffffu + ((magnitude >> 20) & 1)) & 0xfff00000u;
+  const int32_t normal = (magnitude + 0x7ffff + ((magnitude >> 20) & 1)) & ~0xfffff;
   const float small = (std::bit_cast<float>(magnitude) + 16384.0f) - 16384.0f;
-  uint32_t rounded = magnitude < 0x3c800000u ? std::bit_cast<uint32_t>(small) : normal;
-  rounded = rounded > 0x43e00000u ? 0x43e00000u : rounded;
-  return std::bit_cast<float>(rounded | sign);
+  int32_t rounded = magnitude < 0x3c800000 ? std::bit_cast<int32_t>(small) : normal;
+  rounded = rounded > 0x43e00000 ? 0x43e00000 : rounded;
+  return std::bit_cast<float>(rounded | (bits & std::numeric_limits<int32_t>::min()));
 }
 // The code of a value that RoundE4M3 returned.
 inline uint8_t E4M3Code(float value) {

@@ -58,7 +58,8 @@ void RoundToBf16(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = BF16ToF32(F32ToBF16(x[i]));
 }
 
-uint32_t Magnitude(float x) { return std::bit_cast<uint32_t>(x) & 0x7fffffffu; }
+// Bits that order as magnitudes do, NaN last; signed, which SSE2 can compare.
+int32_t Magnitude(float x) { return std::bit_cast<int32_t>(x) & 0x7fffffff; }
 
 // Elements become e4m3 values; a group whose scale is NaN becomes zeros, the scale says the rest.
 void QuantiseGroup(float* x, int64_t n, float scale) {
@@ -70,16 +71,16 @@ void QuantiseGroup(float* x, int64_t n, float scale) {
 }
 
 float QuantiseRow(float* x, int64_t n) {
-  uint32_t largest = 0;
+  int32_t largest = 0;
   for (int64_t i = 0; i < n; ++i) largest = std::max(largest, Magnitude(x[i]));
-  const float scale = Fp8Scale(largest);
+  const float scale = Fp8Scale(static_cast<uint32_t>(largest));
   QuantiseGroup(x, n, scale);
   return scale;
 }
 
 // A tile [n][16]: every column is a group, or `fixed` is the scale of all.
 void QuantiseTile(float* x, int64_t n, const float* fixed, float* scale) {
-  uint32_t largest[kTile] = {};
+  int32_t largest[kTile] = {};
   if (fixed == nullptr) {
     for (int64_t k = 0; k < n; ++k) {
       for (int i = 0; i < kTile; ++i) {
@@ -90,7 +91,7 @@ void QuantiseTile(float* x, int64_t n, const float* fixed, float* scale) {
   float divisor[kTile];
   bool zero[kTile];
   for (int i = 0; i < kTile; ++i) {
-    scale[i] = fixed == nullptr ? Fp8Scale(largest[i]) : *fixed;
+    scale[i] = fixed == nullptr ? Fp8Scale(static_cast<uint32_t>(largest[i])) : *fixed;
     zero[i] = scale[i] != scale[i];
     divisor[i] = zero[i] ? 1.0f : scale[i];
   }
@@ -172,12 +173,12 @@ class Product {
       if (b.transposed) std::swap(row, col);
       const int64_t end_row = std::min(b.m.rows, (row + 1) * kFp8Group);
       const int64_t first = col * kFp8Group, end = std::min(b.m.cols, first + kFp8Group);
-      uint32_t largest = 0;
+      int32_t largest = 0;
       for (int64_t r = row * kFp8Group; r < end_row; ++r) {
         const float* x = b.m.row(r);
         for (int64_t i = first; i < end; ++i) largest = std::max(largest, Magnitude(x[i]));
       }
-      scales[block] = Fp8Scale(largest);
+      scales[block] = Fp8Scale(static_cast<uint32_t>(largest));
     });
     return scales;
   }
@@ -270,8 +271,10 @@ class Product {
     for (const Piece& p : pieces) total += p.c.rows * p.cols * p.depth;
     const int64_t goal = std::max(total / (exec_.threads() * 8), kLeastTask) * 3 / 2;
     for (Piece& p : pieces) {
-      int64_t rows = CeilDiv(p.c.rows, CeilDiv(p.c.rows, kRowChunk));
-      int64_t tiles = CeilDiv(p.tiles(), CeilDiv(p.tiles(), kTileChunk));
+      // Quantising rows of a costs more than packing them: wider tasks repeat it less.
+      const int64_t wide = f8() ? 2 : 1;
+      int64_t rows = CeilDiv(p.c.rows, CeilDiv(p.c.rows, kRowChunk / wide));
+      int64_t tiles = CeilDiv(p.tiles(), CeilDiv(p.tiles(), kTileChunk * wide));
       while (rows * tiles * kTile * p.depth > goal) {
         if (rows >= 96) {
           rows = CeilDiv(rows, 2);
@@ -348,6 +351,8 @@ class Product {
       for (int64_t m = 0; m < rows; m += group_) {
         alignas(64) float acc[kMaxRows * kTile] = {};
         const int64_t n = std::min(group_, rows - m);
+        // Walking down columns of c, the hardware does not see what comes next.
+        for (int64_t i = 0; i < n; ++i) __builtin_prefetch(p.c.row(row + m + i) + t * kTile, 1);
         Multiply(a, m, n, b, acc);
         Write(p, row + m, n, t * kTile, acc);
       }

@@ -212,14 +212,14 @@ void MoeExpertsBackward(const Exec& exec, View2<const float> dy, View2<const flo
 
 namespace {
 
-void Scores(const float* logits, const GateShape& gate, float* score) {
+// MoeRoute's scores.
+void Scores(const internal::TrainTable& table, const float* logits, const GateShape& gate,
+            float* score) {
   const int64_t n = gate.experts;
-  if (gate.score == GateShape::Score::kSoftmax) {
-    std::copy_n(logits, n, score);
-    SoftmaxRef({score, 1, n}, std::span(&n, 1));
-    return;
-  }
-  for (int64_t e = 0; e < n; ++e) score[e] = 1.0f / (1.0f + ExpRef(-logits[e]));
+  if (gate.score == GateShape::Score::kSigmoid) return table.sigmoid(logits, n, score);
+  std::copy_n(logits, n, score);
+  const float sum = table.exp_sum(score, n, 1.0f, table.max(score, n));
+  for (int64_t e = 0; e < n; ++e) score[e] /= sum;
 }
 
 // dlogits += factor * the gradient through the scores, given that of the scores themselves.
@@ -244,13 +244,14 @@ void MoeRouteBackward(const Exec& exec, View2<const float> logits, const GateSha
   CHECK(logits.cols == gate.experts && dlogits.cols == gate.experts);
   CHECK(ids.rows == logits.rows && dweights.rows == logits.rows && dlogits.rows == logits.rows);
   CHECK(ids.cols == gate.top_k && dweights.cols == gate.top_k);
-  ForRowRuns(exec, logits.rows, 16 * gate.experts, [&](int64_t begin, int64_t end, int worker) {
+  const internal::TrainTable& table = internal::Train(exec.isa());
+  ForRowRuns(exec, logits.rows, 8 * gate.experts, [&](int64_t begin, int64_t end, int worker) {
     Workspace& memory = exec.scratch(worker);
     memory.Reset();
     float* score = memory.Take<float>(gate.experts);
     float* dscore = memory.Take<float>(gate.experts);
     for (int64_t t = begin; t < end; ++t) {
-      Scores(logits.row(t), gate, score);
+      Scores(table, logits.row(t), gate, score);
       const int32_t* id = ids.row(t);
       const float* dw = dweights.row(t);
       float sum = 0, mean = 0;
@@ -270,57 +271,110 @@ void MoeRouteBackward(const Exec& exec, View2<const float> logits, const GateSha
   });
 }
 
+namespace {
+
+// What the balance loss keeps of a batch: scores [T, E] made to sum to one, what they were divided
+// by (1 for softmax), and the choices.
+struct Balance {
+  View2<float> score;
+  float* sum;
+  View2<int32_t> ids;
+};
+
+void FillBalance(const Exec& exec, View2<const float> logits, const GateShape& gate,
+                 std::span<const float> bias, const Balance& balance) {
+  GateShape plain = gate;
+  plain.groups = plain.top_groups = 1;
+  const View2<float> weights = exec.shared().Matrix(logits.rows, gate.top_k);
+  MoeRoute(exec, logits, plain, bias, balance.ids, weights);
+  const internal::TrainTable& table = internal::Train(exec.isa());
+  ForRowRuns(exec, logits.rows, 4 * gate.experts, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* score = balance.score.row(t);
+      Scores(table, logits.row(t), gate, score);
+      float total = 1;
+      if (gate.score == GateShape::Score::kSigmoid) {
+        total = 0;
+        for (int64_t e = 0; e < gate.experts; ++e) total += score[e];
+        for (int64_t e = 0; e < gate.experts; ++e) score[e] /= total;
+      }
+      balance.sum[t] = total;
+    }
+  });
+}
+
+// f of a span, and its loss over alpha. mean: room for E.
+double SpanLoss(const Balance& balance, const GateShape& gate, const SeqSpan& seq, double* mean,
+                float* f) {
+  std::fill_n(f, gate.experts, 0.0f);
+  std::fill_n(mean, gate.experts, 0.0);
+  for (int64_t t = seq.first_row; t < seq.first_row + seq.rows; ++t) {
+    for (const int32_t id : balance.ids[t]) f[id] += 1.0f;
+    const float* score = balance.score.row(t);
+    for (int64_t e = 0; e < gate.experts; ++e) mean[e] += double{score[e]};
+  }
+  const auto rows = static_cast<double>(seq.rows);
+  const double fair = static_cast<double>(gate.experts) / (static_cast<double>(gate.top_k) * rows);
+  double loss = 0;
+  for (int64_t e = 0; e < gate.experts; ++e) {
+    f[e] = static_cast<float>(double{f[e]} * fair);
+    loss += double{f[e]} * mean[e] / rows;
+  }
+  return loss;
+}
+
+// dlogits += factor * the gradient of sum_e f_e score_e in one row.
+void AddBalanceGrad(const float* score, float sum, const float* f, const GateShape& gate,
+                    float factor, float* dlogits) {
+  float inner = 0;
+  for (int64_t e = 0; e < gate.experts; ++e) inner += f[e] * score[e];
+  const bool softmax = gate.score == GateShape::Score::kSoftmax;
+  for (int64_t e = 0; e < gate.experts; ++e) {
+    // For a sigmoid s = score * sum, and its slope over sum is score (1 - s).
+    const float slope = softmax ? score[e] : score[e] * (1.0f - score[e] * sum);
+    dlogits[e] += factor * ((f[e] - inner) * slope);
+  }
+}
+
+}  // namespace
+
 double BalanceLoss(const Exec& exec, View2<const float> logits, const GateShape& gate,
                    std::span<const float> bias, std::span<const SeqSpan> seqs, float alpha,
                    float grad_scale, View2<float> dlogits) {
   CHECK(dlogits.rows == logits.rows && dlogits.cols == logits.cols);
   Workspace& memory = exec.shared();
   const Workspace::Position mark = memory.Mark();
-  const int64_t experts = gate.experts, top_k = gate.top_k;
-  View2<int32_t> ids = {memory.Take<int32_t>(logits.rows * top_k), logits.rows, top_k};
-  GateShape plain = gate;
-  plain.groups = plain.top_groups = 1;
-  MoeRoute(exec, logits, plain, bias, ids, memory.Matrix(logits.rows, top_k));
-  double* losses = memory.Take<double>(static_cast<int64_t>(seqs.size()));
-  exec.pool().For(static_cast<int64_t>(seqs.size()), [&](int64_t task, int worker) {
-    const SeqSpan& seq = seqs[static_cast<size_t>(task)];
-    losses[task] = 0;
-    if (seq.rows == 0) return;
+  const Balance balance = {
+      memory.Matrix(logits.rows, gate.experts),
+      memory.Take<float>(logits.rows),
+      {memory.Take<int32_t>(logits.rows * gate.top_k), logits.rows, gate.top_k}};
+  FillBalance(exec, logits, gate, bias, balance);
+  const auto count = static_cast<int64_t>(seqs.size());
+  const View2<float> f = memory.Matrix(count, gate.experts);
+  double* losses = memory.Take<double>(count);
+  exec.pool().For(count, [&](int64_t i, int worker) {
     Workspace& scratch = exec.scratch(worker);
     scratch.Reset();
-    const View2<float> score = scratch.Matrix(seq.rows, experts);
-    float *f = scratch.Take<float>(experts), *dscore = scratch.Take<float>(experts);
-    double* mean = scratch.Take<double>(experts);
-    float* sum = scratch.Take<float>(seq.rows);
-    std::fill_n(f, experts, 0.0f);
-    std::fill_n(mean, experts, 0.0);
-    for (int64_t t = 0; t < seq.rows; ++t) {
-      Scores(logits.row(seq.first_row + t), gate, score.row(t));
-      for (const int32_t id : ids[seq.first_row + t]) f[id] += 1.0f;
-      float total = 0;
-      for (const float s : score[t]) total += s;
-      sum[t] = gate.score == GateShape::Score::kSoftmax ? 1.0f : total;
-      for (int64_t e = 0; e < experts; ++e) mean[e] += double{score.row(t)[e] / sum[t]};
-    }
-    const auto rows = static_cast<double>(seq.rows);
-    for (int64_t e = 0; e < experts; ++e) {
-      f[e] = static_cast<float>(double{f[e]} * static_cast<double>(experts) /
-                                (static_cast<double>(top_k) * rows));
-      losses[task] += double{alpha} * double{f[e]} * mean[e] / rows;
-    }
-    const float factor = static_cast<float>(double{alpha} * double{grad_scale} / rows);
-    for (int64_t t = 0; t < seq.rows; ++t) {
-      const bool softmax = gate.score == GateShape::Score::kSoftmax;
-      float inner = 0;
-      for (int64_t e = 0; !softmax && e < experts; ++e) inner += f[e] * score.row(t)[e] / sum[t];
-      for (int64_t e = 0; e < experts; ++e) dscore[e] = (f[e] - inner) / sum[t];
-      AddThroughScores(score.row(t), dscore, gate, factor, dlogits.row(seq.first_row + t));
-    }
+    const SeqSpan& seq = seqs[static_cast<size_t>(i)];
+    double* mean = scratch.Take<double>(gate.experts);
+    losses[i] = seq.rows == 0 ? 0 : SpanLoss(balance, gate, seq, mean, f.row(i));
   });
   double loss = 0;
-  for (size_t i = 0; i < seqs.size(); ++i) loss += losses[i];
+  for (int64_t i = 0; i < count; ++i) {
+    loss += losses[i];
+    const SeqSpan& seq = seqs[static_cast<size_t>(i)];
+    if (seq.rows == 0) continue;
+    const auto factor =
+        static_cast<float>(double{alpha} * double{grad_scale} / static_cast<double>(seq.rows));
+    ForRowRuns(exec, seq.rows, 4 * gate.experts, [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = seq.first_row + begin; t < seq.first_row + end; ++t) {
+        AddBalanceGrad(balance.score.row(t), balance.sum[t], f.row(i), gate, factor,
+                       dlogits.row(t));
+      }
+    });
+  }
   memory.Release(mark);
-  return loss;
+  return double{alpha} * loss;
 }
 
 void CountExperts(View2<const int32_t> ids, std::span<int64_t> counts) {

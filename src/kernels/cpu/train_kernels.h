@@ -205,6 +205,17 @@ struct TrainKernels {
     for (; i < n; ++i) x[i] *= factor;
   }
 
+  HADAL_INLINE F Sigmoid16(F x) {
+    const F one = L::Set(1.0f);
+    return L::Div(one, L::Add(one, Math::Exp(L::Sub(L::Set(-0.0f), x))));
+  }
+
+  static void Sigmoid(const float* x, int64_t n, float* y) {
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) L::Store(y + i, Sigmoid16(L::Load(x + i)));
+    if (i < n) Math::StorePart(y + i, Sigmoid16(Math::LoadPart(x + i, n - i)), n - i);
+  }
+
   static void Add(const float* x, int64_t n, float* y) {
     int64_t i = 0;
     for (; i + 16 <= n; i += 16) L::Store(y + i, L::Add(L::Load(y + i), L::Load(x + i)));
@@ -254,6 +265,7 @@ struct TrainKernels {
             .max = Max,
             .exp_sum = ExpSum,
             .scale = Scale,
+            .sigmoid = Sigmoid,
             .add = Add,
             .adamw = AdamW};
   }

@@ -31,6 +31,8 @@ struct TrainTable {
   // x = exp(x * factor - shift); returns the sum.
   float (*exp_sum)(float* x, int64_t n, float factor, float shift);
   void (*scale)(float* x, int64_t n, float factor);
+  // y = 1 / (1 + exp(-x))
+  void (*sigmoid)(const float* x, int64_t n, float* y);
   // y += x
   void (*add)(const float* x, int64_t n, float* y);
   void (*adamw)(float* w, const float* g, float* m, float* v, int64_t n, const AdamWStep& step);
