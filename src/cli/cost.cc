@@ -109,6 +109,7 @@ ordered_json ToJson(const RunCost& run) {
       entry["ledger"] = ordered_json::parse(stage.ledger->ToJson());
     } else {
       entry["problem"] = stage.problem;
+      if (stage.seconds) entry["seconds"] = *stage.seconds;
     }
     stages.push_back(std::move(entry));
   }

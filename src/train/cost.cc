@@ -244,13 +244,14 @@ Result<RunCost> CostOfRun(const std::string& run_dir, std::optional<double> pric
   std::set<std::string> seen;  // stages that share a folder share its ledger: it counts once
   std::optional<Ledger> sum;
   for (const internal::Stage& stage : TRY(internal::ReadStages(run_dir)).stages) {
-    StageCost cost{stage.name, stage.run_dir, std::nullopt, ""};
+    StageCost cost{stage.name, stage.run_dir, std::nullopt, "", std::nullopt};
     if (stage.folder.empty()) {
       cost.problem = "no folder of its own inside the run";
     } else if (!seen.insert(stage.folder).second) {
       cost.problem = "counted with the stage above that has the same folder";
     } else if (!HasLedger(stage.folder)) {
-      cost.problem = "no ledger";
+      cost.problem = "no training, so no ledger";
+      cost.seconds = internal::StageSeconds(stage.folder);
     } else if (auto ledger = ReadLedger(stage.folder + "/ledger.json"); ledger.ok()) {
       if (price_per_core_hour) ledger->price_per_core_hour = price_per_core_hour;
       sum = sum ? MergeSessions(*sum, *ledger) : *ledger;
@@ -276,7 +277,8 @@ std::string RunText(const RunCost& run) {
   for (const StageCost& stage : run.stages) {
     const std::string name = Printable(stage.name);
     if (!stage.ledger) {
-      out += fmt::format("{:<24}  {}\n", name, Printable(stage.problem));
+      out += stage.seconds ? fmt::format("{:<24}{:>50}\n", name, HumanTime(*stage.seconds))
+                           : fmt::format("{:<24}  {}\n", name, Printable(stage.problem));
       continue;
     }
     const Ledger& l = *stage.ledger;

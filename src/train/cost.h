@@ -97,7 +97,8 @@ std::string PaperText(const PaperCost& paper);
 struct StageCost {
   std::string name, folder;
   std::optional<Ledger> ledger;
-  std::string problem;  // why there is no ledger
+  std::string problem;            // why there is no ledger
+  std::optional<double> seconds;  // how long it took, where it left no ledger
 };
 struct RunCost {
   std::string folder;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -52,6 +53,14 @@ Result<RecipeStages> ParseStages(std::string_view text, const std::string& run_d
     recipe.stages.push_back(std::move(stage));
   }
   return recipe;
+}
+
+std::optional<double> StageSeconds(const std::string& folder) {
+  const auto text = ReadFile(folder + "/done.json", 1 << 20);
+  if (!text.ok()) return std::nullopt;
+  const double seconds = NumberOr(ParseJson(*text), "seconds", -1);
+  if (!std::isfinite(seconds) || seconds < 0) return std::nullopt;
+  return seconds;
 }
 
 Result<RecipeStages> ReadStages(const std::string& run_dir) {

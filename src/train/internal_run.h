@@ -4,6 +4,7 @@
 //                             "status":"done"}, ...]}        or the list alone
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,7 +27,9 @@ struct RecipeStages {
 // No recipe.json: no stages. A stage whose folder lies outside `run_dir` is listed without a
 // folder, so a report never shows files of elsewhere.
 Result<RecipeStages> ReadStages(const std::string& run_dir);
-// The same from text.
+// Seconds that a finished stage took, from its done.json; none while it has not finished.
+std::optional<double> StageSeconds(const std::string& folder);
+// The stages from text.
 Result<RecipeStages> ParseStages(std::string_view json, const std::string& run_dir);
 
 }  // namespace hadal::internal

@@ -41,7 +41,8 @@ std::optional<Ledger> WholeLedger(const RunData& run, const std::vector<RunData>
   return sum ? sum : run.ledger;
 }
 
-std::string Tiles(const RunData& run, const std::optional<Ledger>& ledger) {
+std::string Tiles(const RunData& run, const std::vector<RunData>& stages,
+                  const std::optional<Ledger>& ledger) {
   std::string out;
   if (run.metrics) {
     const StepRecord& last = run.metrics->steps.back();
@@ -65,7 +66,9 @@ std::string Tiles(const RunData& run, const std::optional<Ledger>& ledger) {
   }
   if (ledger) {
     out += Tile(HumanCount(static_cast<double>(ledger->tokens)), "tokens trained");
-    out += Tile(HumanTime(ledger->wall_seconds), "wall time");
+    double seconds = 0;
+    for (const RunData& stage : stages) seconds += stage.seconds.value_or(0);
+    out += Tile(HumanTime(seconds > 0 ? seconds : ledger->wall_seconds), "wall time");
     out += Tile(HumanNumber(ledger->core_hours(), 3), "core-hours");
     if (const auto money = ledger->money())
       out += Tile(HumanMoney(*money, ledger->currency), "cost");
@@ -98,6 +101,7 @@ std::string StageLink(const internal::Stage& stage, const std::string& name) {
 std::string StagesSection(const RunData& run, const std::vector<RunData>& stages) {
   std::vector<std::vector<std::string>> rows;
   std::string charts;
+  std::vector<internal::NamedLog> logs;
   size_t drawn = 0;
   for (size_t i = 0; i < run.recipe.stages.size(); ++i) {
     const internal::Stage& stage = run.recipe.stages[i];
@@ -112,9 +116,10 @@ std::string StagesSection(const RunData& run, const std::vector<RunData>& stages
     add(last != nullptr, last != nullptr ? HumanNumber(last->loss) : "");
     const Ledger ledger = data.ledger.value_or(Ledger());
     add(data.ledger.has_value(), HumanCount(static_cast<double>(ledger.tokens)));
-    add(data.ledger.has_value(), HumanTime(ledger.wall_seconds));
+    add(data.seconds || data.ledger, HumanTime(data.seconds.value_or(ledger.wall_seconds)));
     add(data.ledger.has_value(), HumanNumber(ledger.core_hours(), 3));
     rows.push_back(std::move(row));
+    if (data.metrics) logs.push_back({stage.name, &*data.metrics});
     if (!data.metrics || drawn++ >= kStageCharts) continue;
     charts += "<details><summary>" + Isolated(stage.name) + "</summary><div class=\"grid2\">" +
               internal::TrainingCharts(*data.metrics, false) + "</div>" +
@@ -123,7 +128,7 @@ std::string StagesSection(const RunData& run, const std::vector<RunData>& stages
   if (rows.empty()) return {};
   return Table({"stage", "verb", "status", "steps", "loss", "tokens", "time", "core-hours"}, rows,
                {false, false, false, true, true, true, true, true}) +
-         charts;
+         internal::LossComparison(logs) + charts;
 }
 
 std::string Percent(double share) {
@@ -145,31 +150,26 @@ std::string LevelTable(const std::vector<const internal::EvaluationRow*>& rows) 
     cells[row->family][row->level] = row;
     if (levels.size() < 16) levels.insert(row->level);
   }
-  std::vector<std::string> head = {"family"};
-  std::vector<bool> numeric = {false};
-  for (const int64_t level : levels) {
-    head.push_back(fmt::format("level {}", level));
-    numeric.push_back(true);
-  }
-  std::vector<std::vector<std::string>> lines;
+  std::string out = "<div class=\"wrap\"><table><thead><tr><th>family</th>";
+  for (const int64_t level : levels) out += fmt::format("<th class=\"n\">level {}</th>", level);
+  out += "</tr></thead><tbody>\n";
   for (const std::string& family : order) {
-    std::vector<std::string> line = {Isolated(family)};
+    out += "<tr><td>" + Isolated(family) + "</td>";
     for (const int64_t level : levels) {
       const auto it = cells[family].find(level);
       if (it == cells[family].end()) {
-        line.push_back("");
+        out += "<td></td>";
         continue;
       }
       const auto& row = *it->second;
-      const double tint = std::isfinite(row.pass_at_1) ? std::clamp(row.pass_at_1, 0.0, 1.0) : 0;
-      line.push_back(fmt::format(
-          "<span style=\"display:block;margin:-7px -12px;padding:7px 12px;"
-          "background:rgba(var(--tint),{:.2f})\">{}<small>{}</small></span>",
-          0.35 * tint, Percent(row.pass_at_1), EscapeHtml(RangeText(row.low, row.high))));
+      const double share = std::isfinite(row.pass_at_1) ? std::clamp(row.pass_at_1, 0.0, 1.0) : 0;
+      out += fmt::format(
+          "<td class=\"n\" style=\"background:rgba(var(--tint),{:.2f})\">{}<small>{}</small></td>",
+          0.35 * share, Percent(row.pass_at_1), EscapeHtml(RangeText(row.low, row.high)));
     }
-    lines.push_back(std::move(line));
+    out += "</tr>\n";
   }
-  return Table(head, lines, numeric);
+  return out + "</tbody></table></div>\n";
 }
 
 std::string EvaluationSection(const std::vector<internal::EvaluationRow>& evaluation) {
@@ -180,10 +180,15 @@ std::string EvaluationSection(const std::vector<internal::EvaluationRow>& evalua
       levelled.push_back(&row);
       continue;
     }
-    plain.push_back({Isolated(row.task.empty() ? row.family : row.task), Percent(row.pass_at_1),
+    const std::string name = Isolated(row.task.empty() ? row.family : row.task);
+    if (std::isfinite(row.bits_per_byte)) {
+      plain.push_back({name, HumanNumber(row.bits_per_byte), "bits a byte", "", ""});
+      continue;
+    }
+    plain.push_back({name, Percent(row.pass_at_1),
                      internal::IntervalBar(row.pass_at_1, row.low, row.high),
                      EscapeHtml(RangeText(row.low, row.high)),
-                     fmt::format("{} / {}", Grouped(row.correct), Grouped(row.n))});
+                     fmt::format("{} / {}", Grouped(row.correct), Grouped(row.samples))});
   }
   std::string out;
   if (!plain.empty()) {
@@ -220,29 +225,70 @@ std::string Completion(const std::string& text) {
   return pre(before, "") + pre(trim(thought), " class=\"think\"") + pre(trim(after), "");
 }
 
+std::string SampleCard(const internal::Sample& sample, const internal::Sample* earlier) {
+  std::string what = sample.task.empty() ? "step " + Grouped(sample.step) : Isolated(sample.task);
+  std::string verdict;
+  if (!sample.verdict.empty()) {
+    const char* cls = sample.verdict == "right" ? "yes" : sample.verdict == "wrong" ? "no" : "soft";
+    verdict = fmt::format("<span><span class=\"{}\">{}</span>", cls, Isolated(sample.verdict));
+    if (sample.verdict != "right" && !sample.gold.empty()) {
+      verdict += " · wanted " + Isolated(sample.gold);
+      if (!sample.extracted.empty()) verdict += ", got " + Isolated(sample.extracted);
+    }
+    verdict += "</span>";
+  }
+  std::string out =
+      "<div class=\"card talk\"><div class=\"prompt\"><div class=\"who\"><span>prompt";
+  out += "</span><span>" + what + "</span></div><pre dir=\"auto\">" + EscapeHtml(sample.prompt);
+  out += "</pre></div><div><div class=\"who\"><span>completion</span>" + verdict + "</div>";
+  out += Completion(sample.completion) + "</div>";
+  if (earlier != nullptr) {
+    out += "<details><summary>at step " + Grouped(earlier->step) + "</summary>" +
+           Completion(earlier->completion) + "</details>";
+  }
+  return out + "</div>\n";
+}
+
+// Of the last step, the tasks in turn.
 std::string SamplesSection(const std::vector<internal::Sample>& samples) {
   if (samples.empty()) return {};
   const int64_t last = samples.back().step;
-  std::string out;
-  size_t shown = 0;
+  std::map<std::string, size_t> seen;
+  std::vector<std::pair<size_t, const internal::Sample*>> chosen;
   for (const auto& sample : samples) {
-    if (sample.step != last || shown++ >= kShownSamples) continue;
-    out +=
-        "<div class=\"card talk\"><div class=\"prompt\"><div "
-        "class=\"who\"><span>prompt</span><span>step " +
-        Grouped(sample.step) + "</span></div><pre dir=\"auto\">" + EscapeHtml(sample.prompt) +
-        "</pre></div><div><div class=\"who\"><span>completion</span></div>" +
-        Completion(sample.completion) + "</div>";
+    if (sample.step == last) chosen.emplace_back(seen[sample.task]++, &sample);
+  }
+  if (seen.size() > 1) {
+    std::stable_sort(chosen.begin(), chosen.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+  }
+  chosen.resize(std::min(chosen.size(), kShownSamples));
+  std::string out;
+  for (const auto& [turn, sample] : chosen) {
     const auto earlier = std::find_if(samples.begin(), samples.end(), [&](const auto& s) {
-      return s.step < last && s.prompt == sample.prompt;
+      return s.step < last && s.prompt == sample->prompt;
     });
-    if (earlier != samples.end()) {
-      out += "<details><summary>at step " + Grouped(earlier->step) + "</summary>" +
-             Completion(earlier->completion) + "</details>";
-    }
-    out += "</div>\n";
+    out += SampleCard(*sample, earlier == samples.end() ? nullptr : &*earlier);
   }
   return out;
+}
+
+// A section made of a run's own part and of those of its stages that have one.
+template <typename Make>
+std::string OfAllStages(const RunData& run, const std::vector<RunData>& stages, bool fold,
+                        const Make& make) {
+  std::string own = make(run), parts;
+  int64_t count = 0;
+  for (size_t i = 0; i < stages.size(); ++i) {
+    const std::string part = make(stages[i]);
+    if (part.empty()) continue;
+    const std::string name = Isolated(run.recipe.stages[i].name);
+    parts += fold ? "<details" + std::string(count == 0 ? " open" : "") + "><summary>" + name +
+                        "</summary>" + part + "</details>\n"
+                  : "<h3 class=\"part\">" + name + "</h3>\n" + part;
+    ++count;
+  }
+  return own + parts;
 }
 
 std::string ClaimsSection(const std::vector<internal::Claim>& claims) {
@@ -293,19 +339,25 @@ std::string CostSection(const Ledger& l) {
   return Table({}, rows, {false, true, false});
 }
 
-std::string ReproduceSection(const RunData& run) {
-  std::string out;
-  if (!run.commands.empty()) {
-    out += "<div class=\"code\"><pre>";
-    for (const std::string& command : run.commands) out += EscapeHtml(command) + "\n";
-    out += "</pre></div>\n";
+std::string FactsTable(const RunData& run) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [key, value] : run.facts) {
+    rows.push_back({Isolated(key), "<code>" + Isolated(value) + "</code>"});
   }
-  if (!run.facts.empty()) {
-    std::vector<std::vector<std::string>> rows;
-    for (const auto& [key, value] : run.facts) {
-      rows.push_back({Isolated(key), "<code>" + Isolated(value) + "</code>"});
-    }
-    out += "<p></p>" + Table({"run.json", ""}, rows, {});
+  return rows.empty() ? "" : Table({"run.json", ""}, rows, {});
+}
+
+std::string ReproduceSection(const RunData& run, const std::vector<RunData>& stages) {
+  std::string out, commands;
+  for (const std::string& command : run.commands) commands += EscapeHtml(command) + "\n";
+  if (commands.empty() && !run.recipe_text.empty()) commands = "hadal recipe recipe.toml\n";
+  if (!commands.empty()) out += "<div class=\"code\"><pre>" + commands + "</pre></div>\n<p></p>\n";
+  out += FactsTable(run);
+  for (size_t i = 0; i < stages.size(); ++i) {
+    const std::string facts = FactsTable(stages[i]);
+    if (facts.empty()) continue;
+    out += "<details><summary>" + Isolated(run.recipe.stages[i].name) + "</summary>" + facts +
+           "</details>\n";
   }
   if (!run.recipe_text.empty()) {
     out += "<details><summary>recipe.toml</summary><div class=\"code\"><pre>" +
@@ -353,23 +405,20 @@ Result<std::string> RenderReport(const std::string& run_dir) {
   RunData run = TRY(internal::ReadRun(run_dir));
   const std::vector<RunData> stages = ReadStageRuns(run);
   const auto ledger = WholeLedger(run, stages);
-  // A recipe shows the evaluation and samples of its last stage that has some, when it has none.
-  const auto* evaluation = &run.evaluation;
-  const auto* samples = &run.samples;
-  for (auto it = stages.rbegin(); it != stages.rend(); ++it) {
-    if (evaluation->empty()) evaluation = &it->evaluation;
-    if (samples->empty()) samples = &it->samples;
-  }
   std::string body = Section("stages", "Stages", StagesSection(run, stages));
   if (run.metrics) {
     body += Section("training", "Training", internal::TrainingCharts(*run.metrics, true));
     body += Section("experts", "Expert load", internal::ExpertCharts(*run.metrics));
   }
-  body += Section("evaluation", "Evaluation", EvaluationSection(*evaluation));
+  body += Section("evaluation", "Evaluation", OfAllStages(run, stages, false, [](const RunData& r) {
+                    return EvaluationSection(r.evaluation);
+                  }));
   body += Section("claims", "Claims", ClaimsSection(run.claims));
-  body += Section("samples", "Samples", SamplesSection(*samples));
+  body += Section("samples", "Samples", OfAllStages(run, stages, true, [](const RunData& r) {
+                    return SamplesSection(r.samples);
+                  }));
   if (ledger) body += Section("cost", "Cost", CostSection(*ledger));
-  body += Section("reproduce", "How to reproduce", ReproduceSection(run));
+  body += Section("reproduce", "How to reproduce", ReproduceSection(run, stages));
   if (run.metrics) {
     body += Section("notes", "Notes of the training", internal::TrainingNotes(*run.metrics));
   }
@@ -377,7 +426,7 @@ Result<std::string> RenderReport(const std::string& run_dir) {
   for (const std::string& remark : run.remarks) remarks += "<li>" + Isolated(remark) + "</li>\n";
   if (!remarks.empty()) body += Section("damage", "Not shown", "<ul>\n" + remarks + "</ul>\n");
   const std::string head = "<header>\n<h1>" + Isolated(run.name) + "</h1>\n" + Contents(body) +
-                           Tiles(run, ledger) + "</header>\n";
+                           Tiles(run, stages, ledger) + "</header>\n";
   return internal::Page(run.name + " · hadal",
                         head + body + "<footer>Made by hadal report.</footer>\n");
 }

@@ -19,9 +19,12 @@ struct Series {
   bool points = false;       // marks besides the line: few values
 };
 
+inline constexpr size_t kSeriesColors = 8;
+
 struct ChartSpec {
-  std::string title;  // also read aloud
-  std::vector<Series> series;
+  std::string title;           // also read aloud
+  std::vector<Series> series;  // kSeriesColors at most have colours of their own
+  std::string x_name = "step";
   Figure figure = Figure::kNumber;
   bool from_zero = false;
   int width = 400, height = 230;

@@ -6,7 +6,9 @@
 #include <deque>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/file.h"
 #include "train/internal_json.h"
@@ -20,6 +22,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxFile = 64 << 20;
 constexpr size_t kMaxRows = 2000, kMaxFacts = 300, kMaxFactBytes = 1000, kMaxCommands = 100;
 constexpr size_t kKeptSamples = 256;  // from each end of the file
+constexpr size_t kSamplesOfStep = 16, kSamplesOfTask = 2, kNameBytes = 200;
 constexpr size_t kMaxRecipeBytes = 64 << 10;
 
 bool Exists(const std::string& path) {
@@ -57,10 +60,11 @@ class Reader {
     return std::nullopt;
   }
 
-  // The objects of a list, at most kMaxRows.
-  std::vector<json> List(const char* name) {
-    const auto value = Json(name);
+  // The objects of a list, or of the list that an object holds under `inner`; at most kMaxRows.
+  std::vector<json> List(const char* name, const char* inner = "") {
+    auto value = Json(name);
     if (!value) return {};
+    if (value->is_object() && value->contains(inner)) value = json((*value)[inner]);
     if (!value->is_array()) {
       Remark(name, "not a list");
       return {};
@@ -95,14 +99,15 @@ void Flatten(const json& value, const std::string& key, int depth, RunData& run)
   const std::string text = value.is_string()
                                ? value.get<std::string>()
                                : value.dump(-1, ' ', false, json::error_handler_t::replace);
-  run.facts.emplace_back(Shortened(key, 200), Shortened(text, kMaxFactBytes));
+  run.facts.emplace_back(Shortened(key, kNameBytes), Shortened(text, kMaxFactBytes));
 }
 
 void ReadFacts(Reader& reader, RunData& run) {
   auto value = reader.Json("run.json");
   if (!value) return;
   if (!value->is_object()) return reader.Remark("run.json", "not an object");
-  if (const std::string name = TextOr(*value, "name", ""); !name.empty()) run.name = name;
+  const std::string name = TextOr(*value, "name", TextOr(*value, "title", ""));
+  if (!name.empty()) run.name = name;
   for (const char* key : {"command", "commands"}) {
     const auto it = value->find(key);
     if (it == value->end()) continue;
@@ -119,16 +124,18 @@ void ReadFacts(Reader& reader, RunData& run) {
 
 void ReadEvaluation(Reader& reader, RunData& run) {
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-  for (const json& row : reader.List("evaluation.json")) {
+  for (const json& row : reader.List("evaluation.json", "tasks")) {
     EvaluationRow r;
-    r.task = Shortened(TextOr(row, "task", ""), 200);
-    r.family = Shortened(TextOr(row, "family", ""), 200);
+    r.task = Shortened(TextOr(row, "task", ""), kNameBytes);
+    r.family = Shortened(TextOr(row, "family", ""), kNameBytes);
     r.level = IntegerOr(row, "level", 0);
     r.n = IntegerOr(row, "n", 0);
     r.correct = IntegerOr(row, "correct", 0);
     const double share =
         r.n > 0 ? static_cast<double>(r.correct) / static_cast<double>(r.n) : kNone;
-    r.pass_at_1 = NumberOr(row, "pass_at_1", share);
+    r.samples = IntegerOr(row, "samples", r.n);
+    r.pass_at_1 = NumberOr(row, "pass@1", NumberOr(row, "pass_at_1", share));
+    r.bits_per_byte = NumberOr(row, "bits_per_byte", kNone);
     r.low = NumberOr(row, "low", kNone);
     r.high = NumberOr(row, "high", kNone);
     run.evaluation.push_back(std::move(r));
@@ -158,6 +165,7 @@ void ReadSamples(Reader& reader, RunData& run) {
   if (!file.ok()) return reader.Remark("samples.jsonl", file.error().message);
   std::string_view text(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size());
   std::deque<Sample> latest;
+  std::map<std::tuple<int64_t, std::string, std::string>, size_t> kept;
   size_t damaged = 0;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
@@ -172,7 +180,14 @@ void ReadSamples(Reader& reader, RunData& run) {
     }
     Sample sample = {IntegerOr(object, "step", 0),
                      Shortened(TextOr(object, "prompt", ""), kSampleBytes),
-                     Shortened(TextOr(object, "completion", ""), kSampleBytes)};
+                     Shortened(TextOr(object, "completion", ""), kSampleBytes),
+                     Shortened(TextOr(object, "task", ""), kNameBytes),
+                     Shortened(TextOr(object, "verdict", ""), kNameBytes),
+                     Shortened(TextOr(object, "gold", ""), kMaxFactBytes),
+                     Shortened(TextOr(object, "extracted", ""), kMaxFactBytes)};
+    size_t& like_it = kept[{sample.step, sample.task, sample.verdict}];
+    if (like_it++ >= (sample.task.empty() ? kSamplesOfStep : kSamplesOfTask)) continue;
+    if (kept.size() > kMaxRows) kept.erase(kept.begin());
     if (run.samples.size() < kKeptSamples) {
       run.samples.push_back(std::move(sample));
       continue;
@@ -215,7 +230,7 @@ void ReadMetricsAndLedger(Reader& reader, RunData& run) {
 bool RunData::empty() const {
   return !metrics && !ledger && evaluation.empty() && samples.empty() && claims.empty() &&
          facts.empty() && commands.empty() && recipe.stages.empty() && recipe_text.empty() &&
-         remarks.empty();
+         remarks.empty() && !seconds;
 }
 
 Result<RunData> ReadRun(const std::string& run_dir) {
@@ -237,6 +252,7 @@ Result<RunData> ReadRun(const std::string& run_dir) {
   ReadEvaluation(reader, run);
   ReadSamples(reader, run);
   ReadClaims(reader, run);
+  run.seconds = StageSeconds(run_dir);
   if (Exists(reader.Path("recipe.toml"))) {
     const auto text = ReadFile(reader.Path("recipe.toml"), kMaxFile);
     if (text.ok()) run.recipe_text = Shortened(*text, kMaxRecipeBytes);

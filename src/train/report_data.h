@@ -25,13 +25,16 @@ namespace hadal::internal {
 struct Sample {
   int64_t step = 0;
   std::string prompt, completion;  // cut to kSampleBytes
+  std::string task, verdict, gold, extracted;
 };
 inline constexpr size_t kSampleBytes = 6000;
 
 struct EvaluationRow {
   std::string task, family;
   int64_t level = 0, n = 0, correct = 0;
+  int64_t samples = 0;                      // of which `correct` are right; n where not given
   double pass_at_1 = 0, low = 0, high = 0;  // NaN where not given
+  double bits_per_byte = 0;                 // NaN where not given
 };
 
 struct Claim {
@@ -44,11 +47,12 @@ struct RunData {
   std::optional<MetricsLog> metrics;
   std::optional<Ledger> ledger;
   std::vector<EvaluationRow> evaluation;
-  std::vector<Sample> samples;  // the earliest and the latest of the file
+  std::vector<Sample> samples;  // by step: the earliest and latest; some of each task and verdict
   std::vector<Claim> claims;
   std::vector<std::pair<std::string, std::string>> facts;  // run.json, flattened: "machine.cpu"
   std::vector<std::string> commands;
   std::string recipe_text;
+  std::optional<double> seconds;
   RecipeStages recipe;
   std::vector<std::string> remarks;  // what could not be read, and why
 

@@ -9,11 +9,11 @@ namespace {
 
 constexpr const char* kStyle = R"css(
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1b1f24;--soft:#5c6670;--line:#e3e5e8;
---grid:#eceef0;--c0:#1f6feb;--c1:#d9730d;--c2:#2b9348;--c3:#8957e5;--good:#1a7f37;--bad:#cf222e;
+--grid:#eceef0;--c0:#1f6feb;--c1:#d9730d;--c2:#2b9348;--c3:#8957e5;--c4:#bf3989;--c5:#0e7c86;--c6:#9a6700;--c7:#57606a;--good:#1a7f37;--bad:#cf222e;
 --tint:31,111,235;--think:#f3f4f6;
 --h0:#2166ac;--h1:#4d92c6;--h2:#92c0df;--h3:#cfe1ef;--h4:#f0f0ee;--h5:#fbdcc6;--h6:#f3a883;--h7:#d9644c;--h8:#b2182b}
 @media(prefers-color-scheme:dark){:root{--bg:#0f1216;--card:#171b21;--ink:#e4e8ec;--soft:#98a2ad;
---line:#2a3038;--grid:#242a31;--c0:#58a6ff;--c1:#f0883e;--c2:#56d364;--c3:#bc8cff;--good:#3fb950;
+--line:#2a3038;--grid:#242a31;--c0:#58a6ff;--c1:#f0883e;--c2:#56d364;--c3:#bc8cff;--c4:#f778ba;--c5:#39c5cf;--c6:#d4a72c;--c7:#8b949e;--good:#3fb950;
 --bad:#f85149;--tint:88,166,255;--think:#1e242c;
 --h0:#6cb6ff;--h1:#4789cc;--h2:#2f5f94;--h3:#263d59;--h4:#2a2f36;--h5:#5a3a2a;--h6:#9a5133;--h7:#d66f45;--h8:#ff9d6f}}
 *{box-sizing:border-box}
@@ -24,6 +24,7 @@ main{max-width:1040px;margin:0 auto;padding:32px 20px 72px}
 h1{font-size:1.9rem;line-height:1.2;letter-spacing:-.015em;margin:0;overflow-wrap:anywhere}
 h2{font-size:1.2rem;letter-spacing:-.005em;margin:44px 0 14px}
 h3{font-size:.95rem;font-weight:600;margin:0 0 6px}
+h3.part{margin:22px 0 8px}
 p{margin:8px 0}
 a{color:var(--c0);text-decoration:none}a:hover{text-decoration:underline}
 .soft{color:var(--soft)}.small{font-size:.85rem}
@@ -45,6 +46,7 @@ svg .line{fill:none;stroke-width:1.7;stroke-linejoin:round;stroke-linecap:round;
 svg .band{fill:currentColor;opacity:.16}svg .dot{fill:currentColor}
 svg .hover{fill:currentColor;opacity:0}svg .hover:hover{opacity:.55}
 .c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}
+.c4{color:var(--c4)}.c5{color:var(--c5)}.c6{color:var(--c6)}.c7{color:var(--c7)}
 svg.heat{display:block;width:100%;border-radius:4px;background:var(--grid);shape-rendering:crispEdges}
 .h0{fill:var(--h0)}.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}.h4{fill:var(--h4)}
 .h5{fill:var(--h5)}.h6{fill:var(--h6)}.h7{fill:var(--h7)}.h8{fill:var(--h8)}

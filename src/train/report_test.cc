@@ -293,16 +293,38 @@ TEST_F(ReportTest, ARecipeShowsItsStages) {
   Put("pre/metrics.jsonl", Metrics(20, 1, 4));
   Put("pre/ledger.json", SampleLedger().ToJson());
   Put("pre/report.html", "x");
+  Put("pre/run.json", R"({"title":"nano/pre","seed":7})");
+  Put("pre/done.json", R"({"key":"k","seconds":100})");
+  Put("sft/metrics.jsonl", Metrics(5, 0, 0));
   Put("sft/ledger.json", SampleLedger().ToJson());
-  Put("sft/evaluation.json", R"([{"task":"gsm8k","n":10,"correct":5}])");
+  Put("eval/done.json", R"({"key":"k","seconds":50})");
+  Put("eval/evaluation.json", R"({"model":"m","tasks":[
+      {"task":"gsm8k","family":"gsm8k","level":0,"n":10,"samples":40,"correct":20,"pass@1":0.53},
+      {"task":"text","family":"text","level":0,"bits_per_byte":1.234}]})");
+  std::string samples;
+  for (int i = 0; i < 40; ++i) {
+    samples += fmt::format(
+        R"({{"task":"{}","verdict":"{}","gold":"<42>","extracted":"41","prompt":"q{}","completion":"a"}})",
+        i < 30 ? "first" : "second", i % 2 == 0 ? "right" : "wrong", i);
+    samples += "\n";
+  }
+  Put("eval/samples.jsonl", samples);
+  Put("recipe.toml", "name = \"nano\"\n");
   Put("recipe.json",
       R"({"name":"nano","stages":[{"name":"pretrain","run_dir":"pre","status":"done"},
-      {"name":"tune","run_dir":"sft"},{"name":"out","run_dir":"../elsewhere"},{"name":"tokenizer"}]})");
+      {"name":"tune","run_dir":"sft"},{"name":"evaluate","run_dir":"eval"},
+      {"name":"out","run_dir":"../elsewhere"},{"name":"tokenizer"}]})");
   const std::string page = Render();
-  for (const char* part : {"nano", "href=\"./pre/report.html\"", "<details>", "gsm8k", "$0.50",
-                           "out: its folder is not inside", "tokenizer"}) {
+  for (const char* part :
+       {"nano", "href=\"./pre/report.html\"", "<details>", "gsm8k", "20 / 40", "53 %", "1.234",
+        "bits a byte", "$0.50", "out: its folder is not inside", "tokenizer", "2:30", "first",
+        "second", "wanted <bdi>&lt;42&gt;</bdi>, got <bdi>41</bdi>", "Training loss over tokens",
+        "Validation loss over tokens", "hadal recipe recipe.toml"}) {
     EXPECT_NE(page.find(part), std::string::npos) << part;
   }
+  size_t cards = 0;
+  for (size_t at = 0; (at = page.find("card talk", at)) != std::string::npos; ++at) ++cards;
+  EXPECT_EQ(cards, 8u);  // two of each task and verdict
 }
 
 TEST_F(ReportTest, AnyByteMayBeWrong) {

@@ -215,6 +215,34 @@ std::string TrainingCharts(const MetricsLog& log, bool wide) {
   return out;
 }
 
+std::string LossComparison(const std::vector<NamedLog>& logs) {
+  ChartSpec training, validation;
+  for (const NamedLog& named : logs) {
+    if (training.series.size() == kSeriesColors) break;
+    Series loss, held_out;
+    loss.name = held_out.name = named.name;
+    for (const StepRecord& r : named.log->steps) {
+      const auto tokens = static_cast<double>(r.total_tokens);
+      if (!loss.x.empty() && tokens <= loss.x.back()) continue;
+      loss.x.push_back(tokens);
+      loss.y.push_back(r.loss);
+      if (!r.validation_loss) continue;
+      held_out.x.push_back(tokens);
+      held_out.y.push_back(*r.validation_loss);
+    }
+    held_out.points = held_out.x.size() <= 60;
+    training.series.push_back(std::move(loss));
+    validation.series.push_back(std::move(held_out));
+  }
+  if (training.series.size() < 2) return {};
+  training.x_name = validation.x_name = "tokens";
+  std::string out = "<div class=\"grid2\">" + Card(training, "Training loss over tokens");
+  const bool any = std::any_of(validation.series.begin(), validation.series.end(),
+                               [](const Series& s) { return !s.x.empty(); });
+  if (any) out += Card(validation, "Validation loss over tokens");
+  return out + "</div>\n";
+}
+
 std::string ExpertCharts(const MetricsLog& log) {
   const auto records = WithExperts(log);
   if (records.empty()) return {};
