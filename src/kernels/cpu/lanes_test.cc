@@ -80,6 +80,7 @@ inline __m256i SimdeNarrow(const __m512& x) {
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/lanes_avx512.h"
 #include "kernels/cpu/ops_kernels.h"
+#include "kernels/cpu/train_kernels.h"
 
 namespace hadal::internal {
 namespace {
@@ -91,16 +92,19 @@ struct Tables {
   std::string name;
   OpsTable ops;
   AttentionTable attention;
+  TrainTable train;
 };
 
 // All but the plain one.
 std::vector<Tables> Fast() {
   std::vector<Tables> tables = {{"avx512 through simde", OpsKernels<LanesAvx512>::Table(),
-                                 AttentionKernels<LanesAvx512>::Table()}};
+                                 AttentionKernels<LanesAvx512>::Table(),
+                                 TrainKernels<LanesAvx512>::Table()}};
 #if defined(__x86_64__)
   for (const Isa isa : SupportedIsas()) {
-    if (isa == Isa::kAvx2) tables.push_back({"avx2", kOpsAvx2, kAttentionAvx2});
-    if (isa == Isa::kAvx512) tables.push_back({"avx512", kOpsAvx512, kAttentionAvx512});
+    if (isa == Isa::kAvx2) tables.push_back({"avx2", kOpsAvx2, kAttentionAvx2, kTrainAvx2});
+    if (isa == Isa::kAvx512)
+      tables.push_back({"avx512", kOpsAvx512, kAttentionAvx512, kTrainAvx512});
   }
 #endif
   return tables;
@@ -121,18 +125,24 @@ std::vector<uint16_t> Halves(int64_t n, uint64_t seed) {
   return v;
 }
 
+void ExpectEqual(const Floats& want, const Floats& got, const std::string& name) {
+  ASSERT_EQ(want.size(), got.size());
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (std::isnan(want[i]) && std::isnan(got[i])) continue;
+    ASSERT_EQ(std::bit_cast<uint32_t>(want[i]), std::bit_cast<uint32_t>(got[i]))
+        << name << " element " << i << ": " << want[i] << " and " << got[i];
+  }
+}
+
 // run(tables) returns everything that the bodies computed.
 void ExpectSame(const std::function<Floats(const OpsTable&, const AttentionTable&)>& run) {
   const Floats want = run(kOpsScalar, kAttentionScalar);
-  for (const Tables& t : Fast()) {
-    const Floats got = run(t.ops, t.attention);
-    ASSERT_EQ(want.size(), got.size());
-    for (size_t i = 0; i < want.size(); ++i) {
-      if (std::isnan(want[i]) && std::isnan(got[i])) continue;
-      ASSERT_EQ(std::bit_cast<uint32_t>(want[i]), std::bit_cast<uint32_t>(got[i]))
-          << t.name << " element " << i << ": " << want[i] << " and " << got[i];
-    }
-  }
+  for (const Tables& t : Fast()) ExpectEqual(want, run(t.ops, t.attention), t.name);
+}
+
+void ExpectSameTraining(const std::function<Floats(const TrainTable&)>& run) {
+  const Floats want = run(kTrainScalar);
+  for (const Tables& t : Fast()) ExpectEqual(want, run(t.train), t.name);
 }
 
 TEST(Lanes, RowOperations) {
@@ -292,6 +302,70 @@ TEST(Lanes, LayoutsAndConversions) {
     attention.narrow(wide.data(), static_cast<int64_t>(wide.size()), half.data());
     for (const uint16_t h : half) wide.push_back(h);
     return wide;
+  });
+}
+
+TEST(Lanes, TrainingRows) {
+  for (const int64_t n : {1, 15, 16, 17, 100, 576}) {
+    ExpectSameTraining([n](const TrainTable& train) {
+      Floats x = Random(n, 1), y = Random(n, 2, 30.0f), w = Random(n, 3), v = Random(n, 4);
+      if (n > 20) y[16] = kNaN, y[17] = kInf, y[18] = -kInf, y[19] = 1e-40f;
+      for (float& e : v) e = std::abs(e);
+      Floats all, a(x), b(x), c(x);
+      const auto keep = [&](std::initializer_list<const Floats*> parts) {
+        for (const Floats* p : parts) all.insert(all.end(), p->begin(), p->end());
+      };
+      all.push_back(train.dot(x.data(), w.data(), n));
+      all.push_back(train.max(w.data(), n));
+      train.swiglu_grad(x.data(), y.data(), w.data(), n, a.data(), b.data());
+      keep({&a, &b});
+      all.push_back(
+          train.expert_grad(x.data(), y.data(), w.data(), 0.3f, n, a.data(), b.data(), c.data()));
+      keep({&a, &b, &c});
+      train.rms_norm_grad(x.data(), w.data(), v.data(), 1e-5f, n, a.data(), b.data());
+      keep({&a, &b});
+      train.sigmoid(y.data(), n, a.data());
+      train.scale(b.data(), n, 0.7f);
+      train.add(b.data(), n, a.data());
+      keep({&a, &b});
+      const AdamWStep step = {0.5f, 0.99f, 0.1f, 0.95f, 0.05f, 0.01f, 0.3f, 1e-8f};
+      train.adamw(x.data(), w.data(), c.data(), v.data(), n, step);
+      keep({&x, &c, &v});
+      all.push_back(train.exp_sum(w.data(), n, 1.5f, 1.5f * train.max(w.data(), n)));
+      keep({&w});
+      return all;
+    });
+  }
+}
+
+TEST(Lanes, TrainingTiles) {
+  for (const int64_t n : {1, 16, 33}) {
+    for (const int64_t count : {1, 16}) {
+      ExpectSameTraining([=](const TrainTable& train) {
+        const Floats x = Random(16 * 40, 1);
+        const float* rows[16] = {};
+        for (int64_t r = 0; r < count; ++r) rows[r] = x.data() + r * 40;
+        Floats all(static_cast<size_t>(n * 16)), wide(static_cast<size_t>(n * 20), 7.0f);
+        train.transpose(rows, count, n, all.data(), 16);
+        train.transpose(rows, count, n, wide.data(), 20);
+        for (int64_t i = 0; i < n * 16; ++i) {
+          const int64_t c = i / 16, r = i % 16;
+          const float want = r < count ? rows[r][c] : 0.0f;
+          EXPECT_EQ(all[static_cast<size_t>(i)], want);
+          EXPECT_EQ(wide[static_cast<size_t>(c * 20 + r)], want);
+        }
+        return all;
+      });
+    }
+  }
+  ExpectSameTraining([](const TrainTable& train) {
+    Floats acc = Random(96, 1), w = Random(64, 4);
+    const Floats partial = Random(96, 2), scale = Random(22, 3);
+    train.fold(partial.data(), scale.data(), scale.data() + 6, 6, acc.data());
+    Floats dp = Random(64, 5);
+    train.softmax_grad(w.data(), dp.data(), 64, 3.0f, 0.2f);
+    for (const Floats* p : {&w, &dp}) acc.insert(acc.end(), p->begin(), p->end());
+    return acc;
   });
 }
 
