@@ -2,9 +2,7 @@
 // A state is a row of digits: litres of each jug, the peg of each disk (smallest first), the tile
 // in each place (0 is the hole). Any legal sequence of moves to the goal is right.
 #include <algorithm>
-#include <numeric>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "data/problems/family.h"
@@ -14,25 +12,22 @@ namespace hadal::problems {
 namespace {
 
 struct PuzzleLevel {
-  int least_moves, most_moves;  // of a shortest way
-  int jugs, jug_moves;          // three jugs: all amounts are asked, and this many moves at least
-  int disks, columns;           // tiles: 2 rows of 3 columns, or with 3 columns here 3 of 3
+  int jugs, disks, rows;                  // with three jugs all amounts are asked
+  int jug_moves, disk_moves, tile_moves;  // of a shortest way, at least
 };
-constexpr int kAny = 1000;
 constexpr PuzzleLevel kPuzzleLevels[kLevels] = {
-    {2, 3, 2, 2, 3, 2},    {3, 4, 2, 3, 3, 2},    {4, 5, 2, 4, 3, 2},     {5, 6, 2, 5, 3, 2},
-    {6, kAny, 3, 6, 4, 2}, {8, kAny, 3, 7, 5, 3}, {10, kAny, 3, 8, 6, 3}, {12, kAny, 3, 9, 7, 3}};
-constexpr size_t kShortTrace = 320;      // bytes, levels 1 to 4
-constexpr size_t kWrittenStates = 250;   // a longer search is not written out
+    {2, 3, 2, 2, 2, 2}, {2, 3, 2, 3, 3, 3}, {2, 3, 2, 4, 4, 3},   {2, 3, 2, 5, 5, 4},
+    {3, 4, 2, 6, 6, 6}, {3, 5, 3, 7, 8, 8}, {3, 6, 3, 8, 10, 10}, {3, 7, 3, 9, 12, 12}};
+constexpr int kSpread = 1;              // levels 1 to 4 ask at most so many moves more
+constexpr size_t kShortTrace = 320;     // bytes, levels 1 to 4
+constexpr size_t kWrittenStates = 250;  // a longer search is not written out
+constexpr size_t kNoLimit = size_t{1} << 30;
 constexpr size_t kLongestAnswer = 4096;  // moves
 
 std::vector<Knob> PuzzleKnobs(int level) {
   const auto& l = kPuzzleLevels[level - 1];
-  return {{"least_moves", l.least_moves},
-          {"jugs", l.jugs},
-          {"jug_moves", l.jug_moves},
-          {"disks", l.disks},
-          {"tiles", l.columns}};
+  return {{"jugs", l.jugs},           {"disks", l.disks},           {"rows", l.rows},
+          {"jug_moves", l.jug_moves}, {"disk_moves", l.disk_moves}, {"tile_moves", l.tile_moves}};
 }
 
 enum class Kind { kJugs, kHanoi, kTiles };
@@ -40,7 +35,6 @@ enum class Kind { kJugs, kHanoi, kTiles };
 struct Puzzle {
   Kind kind = Kind::kJugs;
   std::string capacities;  // jugs: one digit each
-  int columns = 3;         // tiles
   std::string start;
   std::string goal;  // jugs: one digit is the litres wanted in any jug; empty is never reached
 
@@ -54,8 +48,7 @@ struct Move {
   std::string name, state;
 };
 
-std::vector<Move> JugMoves(const Puzzle& p, const std::string& state) {
-  std::vector<Move> moves;
+void JugMoves(const Puzzle& p, const std::string& state, std::vector<Move>& moves) {
   const auto name = [](char what, size_t i) { return what + std::to_string(i + 1); };
   for (size_t i = 0; i < state.size(); ++i) {
     if (state[i] < p.capacities[i]) {
@@ -74,11 +67,9 @@ std::vector<Move> JugMoves(const Puzzle& p, const std::string& state) {
       moves.back().state[j] = static_cast<char>(state[j] + amount);
     }
   }
-  return moves;
 }
 
-std::vector<Move> HanoiMoves(const std::string& state) {
-  std::vector<Move> moves;
+void HanoiMoves(const std::string& state, std::vector<Move>& moves) {
   for (char from = '1'; from <= '3'; ++from) {
     const size_t disk = state.find(from);
     if (disk == std::string::npos) continue;
@@ -88,11 +79,10 @@ std::vector<Move> HanoiMoves(const std::string& state) {
       moves.back().state[disk] = to;
     }
   }
-  return moves;
 }
 
-std::vector<Move> TileMoves(int columns, const std::string& state) {
-  std::vector<Move> moves;
+void TileMoves(const std::string& state, std::vector<Move>& moves) {
+  constexpr int columns = 3;
   const int hole = static_cast<int>(state.find('0')), size = static_cast<int>(state.size());
   const auto slide = [&](int from) {
     moves.push_back({std::string(1, state[static_cast<size_t>(from)]), state});
@@ -103,13 +93,35 @@ std::vector<Move> TileMoves(int columns, const std::string& state) {
   if (hole % columns < columns - 1) slide(hole + 1);
   if (hole >= columns) slide(hole - columns);
   if (hole + columns < size) slide(hole + columns);
-  return moves;
 }
 
-std::vector<Move> MovesFrom(const Puzzle& p, const std::string& state) {
-  if (p.kind == Kind::kJugs) return JugMoves(p, state);
-  if (p.kind == Kind::kHanoi) return HanoiMoves(state);
-  return TileMoves(p.columns, state);
+// The legal moves; the list is the caller's to use again.
+void MovesFrom(const Puzzle& p, const std::string& state, std::vector<Move>& moves) {
+  moves.clear();
+  if (p.kind == Kind::kJugs) JugMoves(p, state, moves);
+  if (p.kind == Kind::kHanoi) HanoiMoves(state, moves);
+  if (p.kind == Kind::kTiles) TileMoves(state, moves);
+}
+
+// The place of a permutation of digits among all of them.
+size_t RankOf(const std::string& state) {
+  size_t rank = 0;
+  for (size_t i = 0; i < state.size(); ++i) {
+    size_t smaller = 0;
+    for (size_t j = i + 1; j < state.size(); ++j) smaller += state[j] < state[i];
+    rank = rank * (state.size() - i) + smaller;
+  }
+  return rank;
+}
+
+// A number for each state, below 10^jugs, 4^disks or tiles!.
+size_t NumberOf(const Puzzle& p, const std::string& state) {
+  if (p.kind == Kind::kTiles) return RankOf(state);
+  size_t number = 0;
+  for (const char c : state) {
+    number = number * (p.kind == Kind::kJugs ? 10 : 4) + static_cast<size_t>(c - '0');
+  }
+  return number;
 }
 
 struct Found {
@@ -117,17 +129,25 @@ struct Found {
   size_t parent = 0;
 };
 
-// States in the order of a breadth-first search, to the goal, which is then the last one.
-std::vector<Found> BreadthFirst(const Puzzle& p, bool& solved) {
+// States in the order of a breadth-first search, to the goal, which is then the last one. Gives up
+// when writing them would take more bytes.
+std::vector<Found> BreadthFirst(const Puzzle& p, size_t most_bytes, bool& solved) {
   std::vector<Found> found = {{p.start, {}, 0}};
-  std::unordered_map<std::string, size_t> seen = {{p.start, 0}};
+  std::vector<bool> seen(p.kind == Kind::kTiles ? 720 : p.kind == Kind::kJugs ? 1000 : 16384);
+  seen[NumberOf(p, p.start)] = true;
+  std::vector<Move> moves;
   solved = p.Solved(p.start);
-  for (size_t head = 0; head < found.size() && !solved; ++head) {
-    const std::string state = found[head].state;
-    for (auto& move : MovesFrom(p, state)) {
-      if (!seen.emplace(move.state, found.size()).second) continue;
+  size_t bytes = 0;
+  for (size_t head = 0; head < found.size() && !solved && bytes <= most_bytes; ++head) {
+    MovesFrom(p, found[head].state, moves);
+    bytes += p.start.size() + 2;
+    for (auto& move : moves) {
+      const size_t number = NumberOf(p, move.state);
+      if (seen[number]) continue;
+      seen[number] = true;
       solved = p.Solved(move.state);
       found.push_back({std::move(move.state), std::move(move.name), head});
+      bytes += p.start.size() + found.back().move.size() + 2;
       if (solved) break;
     }
   }
@@ -153,8 +173,10 @@ void WriteSearch(Text& text, const std::vector<Found>& found) {
 void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
   std::string state = p.start;
   std::vector<std::string> seen = {state};
+  std::vector<Move> moves;
   for (const auto& step : way) {
-    for (const auto& other : MovesFrom(p, state)) {
+    MovesFrom(p, state, moves);
+    for (const auto& other : moves) {
       if (std::find(seen.begin(), seen.end(), other.state) == seen.end() || !d.Chance(30)) continue;
       d.thought << state << ": " << other.name << ' ' << other.state << " seen";
       d.thought.EndLine();
@@ -170,25 +192,18 @@ void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
 
 constexpr const char* kTilesGoal = "123456780";
 
-size_t RankOf(const std::string& state) {
-  size_t rank = 0;
-  for (size_t i = 0; i < state.size(); ++i) {
-    size_t smaller = 0;
-    for (size_t j = i + 1; j < state.size(); ++j) smaller += state[j] < state[i];
-    rank = rank * (state.size() - i) + smaller;
-  }
-  return rank;
-}
-
 const std::vector<uint8_t>& TileDistances() {
   static const std::vector<uint8_t> distances = [] {
     std::vector<uint8_t> table(362'880, 255);  // 9!
     std::vector<std::string> queue = {kTilesGoal};
+    std::vector<Move> moves;
     table[RankOf(kTilesGoal)] = 0;
     for (size_t head = 0; head < queue.size(); ++head) {
       const std::string state = queue[head];
       const auto next = static_cast<uint8_t>(table[RankOf(state)] + 1);
-      for (const auto& move : TileMoves(3, state)) {
+      moves.clear();
+      TileMoves(state, moves);
+      for (const auto& move : moves) {
         uint8_t& distance = table[RankOf(move.state)];
         if (distance != 255) continue;
         distance = next;
@@ -209,13 +224,17 @@ std::string Shuffled(Draft& d, std::string digits) {
 
 std::vector<Move> PickLargeTiles(Draft& d, const PuzzleLevel& l, Puzzle& p) {
   const auto& distances = TileDistances();
-  do p.start = Shuffled(d, kTilesGoal);
-  while (distances[RankOf(p.start)] < l.least_moves || distances[RankOf(p.start)] == 255 ||
-         distances[RankOf(p.start)] > 2 * l.least_moves);
+  int distance = 0;
+  do {
+    p.start = Shuffled(d, kTilesGoal);
+    distance = distances[RankOf(p.start)];
+  } while (distance < l.tile_moves || distance > 2 * l.tile_moves);
   p.goal = kTilesGoal;
-  std::vector<Move> way;
+  std::vector<Move> way, moves;
   for (std::string state = p.start; state != p.goal; state = way.back().state) {
-    for (auto& move : TileMoves(3, state)) {
+    moves.clear();
+    TileMoves(state, moves);
+    for (auto& move : moves) {
       if (distances[RankOf(move.state)] + 1 != distances[RankOf(state)]) continue;
       way.push_back(std::move(move));
       break;
@@ -235,7 +254,7 @@ std::string PickDigits(Draft& d, int count, char low, char high) {
 // A state at least so many moves from the start; empty where there is none.
 std::string PickFarState(Draft& d, const Puzzle& p, int least_moves) {
   bool solved = false;
-  const auto found = BreadthFirst(p, solved);
+  const auto found = BreadthFirst(p, kNoLimit, solved);
   std::vector<int> moves(found.size(), 0);
   size_t first = found.size();
   for (size_t i = 1; i < found.size(); ++i) {
@@ -302,7 +321,7 @@ void AskPuzzle(Draft& d, const Puzzle& p) {
              << d.Say(". 13 moves the top disk of peg 1 to peg 3.",
                       "。13 表示把 1 柱最上面的盘移到 3 柱。");
   } else {
-    d.canonical << "tiles " << p.columns << ' ' << p.start << ' ' << p.goal;
+    d.canonical << "tiles 3 " << p.start << ' ' << p.goal;
     d.prompt << d.Say("Sliding tiles in rows of 3, 0 is the hole: ", "滑块, 每行 3 个, 0 是空格: ")
              << p.start << d.Say(" to ", " 变成 ") << p.goal
              << d.Say(". Name the tiles that slide.", "。写出依次滑动的块。");
@@ -323,36 +342,45 @@ std::vector<Move> WayTo(const std::vector<Found>& found) {
   return way;
 }
 
+// Draws until the shortest way and its trace have the length of the level.
+std::vector<Move> PickSearched(Draft& d, const PuzzleLevel& l, Puzzle& p) {
+  const Kind kind = p.kind;
+  const int least = kind == Kind::kJugs    ? l.jug_moves
+                    : kind == Kind::kHanoi ? l.disk_moves
+                                           : l.tile_moves;
+  const bool small = d.level <= 4;
+  for (;;) {
+    p = PickPuzzle(d, l, kind);
+    if (kind == Kind::kTiles && !TilesReach(p)) continue;
+    if (p.goal.empty() || p.Solved(p.start)) continue;
+    bool solved = false;
+    const auto found = BreadthFirst(p, small ? kShortTrace : kNoLimit, solved);
+    if (!solved) continue;
+    auto way = WayTo(found);
+    const int moves = static_cast<int>(way.size());
+    if (moves < least || (small && moves > least + kSpread)) continue;
+    if (found.size() > kWrittenStates) {
+      WriteWay(d, p, way);
+      return way;
+    }
+    Text trace;
+    WriteSearch(trace, found);
+    if (small && trace.str().size() > kShortTrace) continue;
+    d.thought << trace;
+    return way;
+  }
+}
+
 void MakePuzzle(Draft& d) {
   const auto& l = kPuzzleLevels[d.level - 1];
-  const Kind kind = static_cast<Kind>(d.Pick(0, 2));
-  const int least_moves = kind == Kind::kJugs ? l.jug_moves : l.least_moves;
   Puzzle p;
+  p.kind = static_cast<Kind>(d.Pick(0, 2));
   std::vector<Move> way;
-  if (kind == Kind::kTiles && l.columns == 3) {
-    p.kind = kind;
+  if (p.kind == Kind::kTiles && l.rows == 3) {
     way = PickLargeTiles(d, l, p);
     WriteWay(d, p, way);
   } else {
-    for (;;) {
-      p = PickPuzzle(d, l, kind);
-      if (kind == Kind::kTiles && !TilesReach(p)) continue;
-      if (p.goal.empty() || p.Solved(p.start)) continue;
-      bool solved = false;
-      const auto found = BreadthFirst(p, solved);
-      way = WayTo(found);
-      const int moves = static_cast<int>(way.size());
-      if (!solved || moves < least_moves || moves > l.most_moves) continue;
-      Draft trial = d;
-      if (found.size() <= kWrittenStates) {
-        WriteSearch(trial.thought, found);
-      } else {
-        WriteWay(trial, p, way);
-      }
-      if (d.level <= 4 && trial.thought.str().size() > kShortTrace) continue;
-      d.thought = std::move(trial.thought);
-      break;
-    }
+    way = PickSearched(d, l, p);
   }
   AskPuzzle(d, p);
   WriteGold(d, way);
@@ -382,7 +410,7 @@ bool ReadPuzzle(const Problem& problem, Puzzle& p) {
            (p.goal.size() == 1 || p.goal.size() == p.start.size());
   }
   p.kind = kind == "hanoi" ? Kind::kHanoi : Kind::kTiles;
-  if (kind == "tiles") p.columns = static_cast<int>(fields.Integer(3, 3));
+  if (kind == "tiles") fields.Integer(3, 3);  // columns
   p.start = digits(kind == "hanoi" ? '1' : '0', kind == "hanoi" ? '3' : '8');
   p.goal = digits(kind == "hanoi" ? '1' : '0', kind == "hanoi" ? '3' : '8');
   const bool shaped = kind == "hanoi" || (kind == "tiles" && p.start.size() % 3 == 0 &&
@@ -396,8 +424,9 @@ Verdict VerifyPuzzle(const Problem& problem, std::string_view answer) {
   const auto names = SplitCommas(answer);
   if (names.size() > kLongestAnswer) return Verdict::kWrong;
   std::string state = p.start;
+  std::vector<Move> moves;
   for (const auto name : names) {
-    auto moves = MovesFrom(p, state);
+    MovesFrom(p, state, moves);
     const auto at = std::find_if(moves.begin(), moves.end(),
                                  [&](const Move& move) { return move.name == name; });
     if (at == moves.end()) return Verdict::kWrong;
