@@ -44,9 +44,7 @@ Poly Inverse(const Poly& term) {
 
 }  // namespace
 
-bool operator==(const Poly& a, const Poly& b) {
-  return !a.bad && !b.bad && a.terms == b.terms;
-}
+bool operator==(const Poly& a, const Poly& b) { return !a.bad && !b.bad && a.terms == b.terms; }
 
 Poly Poly::Constant(const Rational& value) {
   Poly result;
@@ -76,8 +74,8 @@ std::string Poly::Text() const {
     if (!text.empty()) text += '+';
     text += factor.Text();
     for (const auto& [name, exponent] : monomial) {
-      text += '*' + name;
-      if (!(exponent == Rational(1))) text += '^' + exponent.Text();
+      text += Concat({"*", name});
+      if (!(exponent == Rational(1))) text += Concat({"^", exponent.Text()});
     }
   }
   return text;
@@ -92,7 +90,7 @@ std::optional<Rational> Fraction::AsRational() const {
 }
 
 std::string Fraction::Text() const {
-  return IsOne(den) ? num.Text() : "(" + num.Text() + ")/(" + den.Text() + ")";
+  return IsOne(den) ? num.Text() : Concat({"(", num.Text(), ")/(", den.Text(), ")"});
 }
 
 // Adds factor * monomial, with every relation of its atoms applied.
@@ -188,8 +186,8 @@ Fraction Algebra::Simplified(Fraction value) {
 
 Fraction Algebra::Add(const Fraction& a, const Fraction& b) {
   if (a.den == b.den) return Simplified({Add(a.num, b.num, 1), a.den});
-  return Simplified({Add(Multiply(a.num, b.den), Multiply(b.num, a.den), 1),
-                     Multiply(a.den, b.den)});
+  return Simplified(
+      {Add(Multiply(a.num, b.den), Multiply(b.num, a.den), 1), Multiply(a.den, b.den)});
 }
 
 Fraction Algebra::Subtract(const Fraction& a, const Fraction& b) {
@@ -247,7 +245,7 @@ Fraction Algebra::IntegerPower(const Fraction& base, int64_t exponent) {
 Fraction Algebra::OpaqueRoot(const Poly& base, const Rational& exponent) {
   const std::string text = base.Text();
   if (base.bad || text.size() > kMostTextBytes || exponent.den > kMostPower) return BadFraction();
-  const std::string name = "rt" + std::to_string(exponent.den) + "(" + text + ")";
+  const std::string name = Concat({"rt", std::to_string(exponent.den), "(", text, ")"});
   const bool laurent = std::any_of(base.terms.begin(), base.terms.end(), [](const auto& term) {
     return std::any_of(term.first.begin(), term.first.end(),
                        [](const auto& atom) { return atom.second < Rational(0); });
@@ -303,7 +301,7 @@ Fraction Algebra::RationalPower(const Fraction& base, const Rational& exponent, 
       const Rational e = exponent * Rational(power * sign);
       if (e.bad() || std::abs(e.Floor()) > kMostPower) return BadFraction();
       Poly factor;
-      AddTerm(factor, {{"#" + std::to_string(prime), e}}, 1, 0);
+      AddTerm(factor, {{Concat({"#", std::to_string(prime)}), e}}, 1, 0);
       result = Multiply(result, {factor, Poly::Constant(1)});
     }
   }
@@ -348,7 +346,7 @@ Fraction Algebra::Root(const Fraction& value, int64_t order) {
 // coefficient as exponent.
 Fraction Algebra::SymbolicPower(const Fraction& base, const Fraction& exponent) {
   if (!IsOne(exponent.den) || !IsOne(base.den) || base.num.terms.size() != 1) {
-    const std::string text = "pw(" + base.Text() + ";" + exponent.Text() + ")";
+    const std::string text = Concat({"pw(", base.Text(), ";", exponent.Text(), ")"});
     if (base.bad() || exponent.bad() || text.size() > kMostTextBytes) return BadFraction();
     return {Poly::Atom(text), Poly::Constant(1)};
   }
@@ -359,7 +357,8 @@ Fraction Algebra::SymbolicPower(const Fraction& base, const Fraction& exponent) 
     if (!number->integer() || number->num < 2) {
       if (*number == Rational(1)) return Number(1);
       if (!(Rational(0) < *number) || number->num != 1) {
-        return {Poly::Atom("pw(" + base.Text() + ";" + exponent.Text() + ")"), Poly::Constant(1)};
+        return {Poly::Atom(Concat({"pw(", base.Text(), ";", exponent.Text(), ")"})),
+                Poly::Constant(1)};
       }
       return Divide(Number(1), SymbolicPower(Number(number->den), exponent));
     }
@@ -373,10 +372,10 @@ Fraction Algebra::SymbolicPower(const Fraction& base, const Fraction& exponent) 
       return result;
     }
   }
-  const bool symbol = factor == Rational(1) && monomial.size() == 1 &&
-                      monomial.begin()->second == Rational(1);
+  const bool symbol =
+      factor == Rational(1) && monomial.size() == 1 && monomial.begin()->second == Rational(1);
   if (!number && !symbol) {
-    return {Poly::Atom("pw(" + base.Text() + ";" + exponent.Text() + ")"), Poly::Constant(1)};
+    return {Poly::Atom(Concat({"pw(", base.Text(), ";", exponent.Text(), ")"})), Poly::Constant(1)};
   }
   const std::string name = number ? number->Text() : monomial.begin()->first;
   for (const auto& [term, coefficient] : exponent.num.terms) {
@@ -386,12 +385,12 @@ Fraction Algebra::SymbolicPower(const Fraction& base, const Fraction& exponent) 
     }
     Poly plain;
     plain.terms[term] = 1;
-    const std::string atom = "pow(" + name + ";" + plain.Text() + ")";
+    const std::string atom = Concat({"pow(", name, ";", plain.Text(), ")"});
     // Only of a positive base may the coefficient stand outside.
     const bool positive = number || IsPositive(name);
     if (!positive && !coefficient.integer()) return BadFraction();
-    result = Multiply(result, {Poly::Atom((positive ? "" : "n") + atom, coefficient),
-                               Poly::Constant(1)});
+    result = Multiply(
+        result, {Poly::Atom(Concat({positive ? "" : "n", atom}), coefficient), Poly::Constant(1)});
   }
   return result;
 }

@@ -26,7 +26,7 @@ bool LeadsNegative(const Fraction& value) {
 Fraction Opaque(const std::string& name, const Fraction& argument) {
   const std::string text = argument.Text();
   if (argument.bad() || text.size() > 2000) return Bad();
-  return {Poly::Atom(name + "(" + text + ")"), Poly::Constant(1)};
+  return {Poly::Atom(Concat({name, "(", text, ")"})), Poly::Constant(1)};
 }
 
 }  // namespace
@@ -55,9 +55,8 @@ Fraction Algebra::Sine(Fraction argument) {
   if (negative) argument = Multiply(Number(-1), argument);
   const Fraction cosine = Opaque("cos", argument), sine = Opaque("sin", argument);
   if (cosine.bad()) return cosine;
-  relations_.try_emplace(
-      sine.num.terms.begin()->first.begin()->first,
-      Relation{2, Add(Poly::Constant(1), Multiply(cosine.num, cosine.num), -1)});
+  relations_.try_emplace(sine.num.terms.begin()->first.begin()->first,
+                         Relation{2, Add(Poly::Constant(1), Multiply(cosine.num, cosine.num), -1)});
   return Multiply(Number(negative ? -1 : 1), sine);
 }
 
@@ -88,7 +87,8 @@ Fraction Algebra::Logarithm(const Fraction& argument) {
       const auto factors = Factor(part);
       if (!factors) return Bad();
       for (const auto& [prime, power] : *factors) {
-        const Fraction term{Poly::Atom("ln(" + std::to_string(prime) + ")"), Poly::Constant(1)};
+        const Fraction term{Poly::Atom(Concat({"ln(", std::to_string(prime), ")"})),
+                            Poly::Constant(1)};
         sum = Add(sum, Multiply(Number(power * sign), term));
       }
     }
@@ -105,7 +105,7 @@ Fraction Algebra::Logarithm(const Fraction& argument) {
       if (name == "#e") {
         sum = Add(sum, Number(exponent));
       } else if (name[0] == '#' && name.size() > 1 && name[1] >= '0' && name[1] <= '9') {
-        const Fraction term{Poly::Atom("ln(" + name.substr(1) + ")"), Poly::Constant(1)};
+        const Fraction term{Poly::Atom(Concat({"ln(", name.substr(1), ")"})), Poly::Constant(1)};
         sum = Add(sum, Multiply(Number(exponent), term));
       } else {
         known = false;
@@ -141,7 +141,7 @@ Fraction Algebra::Binomial(const Fraction& n, const Fraction& k) {
   const auto top = n.AsRational(), bottom = k.AsRational();
   if (!top || !bottom || !top->integer() || !bottom->integer() || bottom->num < 0 ||
       bottom->num > top->num) {
-    const std::string text = "binom(" + n.Text() + ";" + k.Text() + ")";
+    const std::string text = Concat({"binom(", n.Text(), ";", k.Text(), ")"});
     if (n.bad() || k.bad() || text.size() > 2000) return Bad();
     return {Poly::Atom(text), Poly::Constant(1)};
   }

@@ -120,9 +120,7 @@ class Comparison {
   }
 
   bool Expressions(const Value& gold, const Value& answer) {
-    const auto open = [](const Value& v) {
-      return !v.expanded && internal::HasPlusMinus(*v.node);
-    };
+    const auto open = [](const Value& v) { return !v.expanded && internal::HasPlusMinus(*v.node); };
     if (open(gold) || open(answer)) {  // inside a tuple both signs stay open
       return Scaled(gold, answer, false, false) && Scaled(gold, answer, true, true);
     }
@@ -209,8 +207,8 @@ AnswerCheck Compare(const std::string& gold, const std::string& answer) {
   AnswerCheck check{Verdict::kWrong, answer, {}};
   const std::string compact = answer_tokens ? internal::CompactText(*answer_tokens) : answer;
   check.key = compact;
-  if (gold == answer || (gold_tokens && answer_tokens &&
-                         internal::CompactText(*gold_tokens) == compact)) {
+  if (gold == answer ||
+      (gold_tokens && answer_tokens && internal::CompactText(*gold_tokens) == compact)) {
     check.verdict = Verdict::kRight;
     check.reason = "same text";
   }

@@ -3,9 +3,9 @@
 // units, money, percentages, degrees, words and choices, in LaTeX or plain text.
 //
 // Equality is proved by exact arithmetic and then seen in numbers as well; what cannot be proved is
-// wrong, so that a right verdict is never a guess. What differs in form alone (3/6 and 1/2, factored
-// and expanded) is equal. An answer may carry a unit that the gold one lacks, or the reverse; two
-// units must agree.
+// wrong, so that a right verdict is never a guess. What differs in form alone (3/6 and 1/2,
+// factored and expanded) is equal. An answer may carry a unit that the gold one lacks, or the
+// reverse; two units must agree.
 #pragma once
 
 #include <string>

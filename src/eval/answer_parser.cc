@@ -38,8 +38,7 @@ bool IsLess(Order order) { return order == Order::kLess || order == Order::kLess
 bool IsClosed(Order order) { return order == Order::kLessEqual || order == Order::kGreaterEqual; }
 
 bool Mentions(const Node& node, const std::string& symbol) {
-  if (node.kind == Kind::kSymbol &&
-      (symbol.empty() ? node.name[0] != '#' : node.name == symbol)) {
+  if (node.kind == Kind::kSymbol && (symbol.empty() ? node.name[0] != '#' : node.name == symbol)) {
     return true;
   }
   return std::any_of(node.children.begin(), node.children.end(),
@@ -399,13 +398,13 @@ class Parser {
       if (t.Is("{") || t.Is("}")) continue;
       if (t.IsCommand("circ")) {
         words = "degree";  // "^" before it is dropped
-      } else if (t.Is("^") && i + 1 < unit.end && (tokens_[i + 1].IsCommand("circ") ||
-                                                   tokens_[i + 1].Is("{"))) {
+      } else if (t.Is("^") && i + 1 < unit.end &&
+                 (tokens_[i + 1].IsCommand("circ") || tokens_[i + 1].Is("{"))) {
         if (i + 2 < unit.end && tokens_[i + 1].Is("{") && !tokens_[i + 2].IsCommand("circ")) {
           words += " ^";
         }
       } else {
-        words += ' ' + t.text;
+        words += Concat({" ", t.text});
       }
     }
     if (!words.empty()) {
@@ -428,9 +427,9 @@ class Parser {
       if (Closes(t)) --depth;
       if (depth > 0) continue;
       if (t.Is("^") && i + 1 < span.end) {
-        const bool degree = tokens_[i + 1].IsCommand("circ") ||
-                            (i + 2 < span.end && tokens_[i + 1].Is("{") &&
-                             tokens_[i + 2].IsCommand("circ"));
+        const bool degree =
+            tokens_[i + 1].IsCommand("circ") ||
+            (i + 2 < span.end && tokens_[i + 1].Is("{") && tokens_[i + 2].IsCommand("circ"));
         // Degrees inside a function's argument belong to it: \sin 30^\circ.
         if (degree && !HasFunction({span.begin, i})) return {i, span.end};
       }

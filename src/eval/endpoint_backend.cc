@@ -173,14 +173,13 @@ class EndpointBackend : public Backend {
 
  private:
   Completion Ask(const Prompt& prompt, const Budget& budget) {
-    const json request = {
-        {"model", options_.model},
-        {"messages", json::array({{{"role", "user"}, {"content", prompt.text}}})},
-        {"max_tokens", budget.max_tokens},
-        {"temperature", budget.temperature},
-        {"top_p", budget.top_p},
-        {"seed", prompt.seed >> 1},  // fits a signed number
-        {"stream", false}};
+    const json request = {{"model", options_.model},
+                          {"messages", json::array({{{"role", "user"}, {"content", prompt.text}}})},
+                          {"max_tokens", budget.max_tokens},
+                          {"temperature", budget.temperature},
+                          {"top_p", budget.top_p},
+                          {"seed", prompt.seed >> 1},  // fits a signed number
+                          {"stream", false}};
     const std::string content = request.dump(-1, ' ', false, json::error_handler_t::replace);
     Completion failed;
     failed.finish = "error";

@@ -116,8 +116,8 @@ class EngineBackend : public Backend {
 
   Result<std::unique_ptr<Engine>> NewEngine(int64_t wanted, size_t requests) const {
     const int64_t model = bundle_.model->config().context;
-    const int64_t most = options_.context > 0 ? std::min(options_.context, model)
-                                              : std::min(model, kDefaultContext);
+    const int64_t most =
+        options_.context > 0 ? std::min(options_.context, model) : std::min(model, kDefaultContext);
     EngineOptions options;
     options.context = std::clamp<int64_t>(wanted, 1, most);
     options.max_sequences =
@@ -125,7 +125,8 @@ class EngineBackend : public Backend {
     return Engine::Create(*bundle_.model, bundle_.tokenizer.get(), options);
   }
 
-  // False when `done` asks to stop; a request that the engine refuses is a completion with an error.
+  // False when `done` asks to stop; a request that the engine refuses is a completion with an
+  // error.
   static bool Start(Engine& engine, const Prompt& prompt, const std::vector<int32_t>& ids,
                     const Budget& budget, size_t index, std::map<RequestId, Running>& running,
                     const Done& done) {

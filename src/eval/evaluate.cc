@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/thread_pool.h"
+#include "eval/internal_exact.h"
 #include "eval/internal_samples.h"
 #include "eval/statistics.h"
 
@@ -34,8 +35,8 @@ struct Run {
 };
 
 uint64_t SeedOf(uint64_t seed, const std::string& task, const std::string& item, int64_t number) {
-  const std::string hex = Sha256Hex(std::to_string(seed) + '\n' + task + '\n' + item + '\n' +
-                                    std::to_string(number));
+  const std::string hex =
+      Sha256Hex(std::to_string(seed) + '\n' + task + '\n' + item + '\n' + std::to_string(number));
   return std::strtoull(hex.substr(0, 16).c_str(), nullptr, 16);
 }
 
@@ -44,7 +45,7 @@ Run Prepare(const Task& task, const EvalOptions& options) {
   run.task = &task;
   const TaskInfo& info = task.info();
   int64_t count = task.size() == INT64_MAX ? kEndlessItems : task.size();
-  if (options.limit >= 0) count = std::min(options.limit < 1 ? 0 : options.limit, task.size());
+  if (options.limit >= 0) count = std::min(options.limit, task.size());
   Sha256 hash;
   for (int64_t i = 0; i < count; ++i) {
     run.items.push_back(task.At(i));
@@ -157,12 +158,11 @@ class Evaluation {
     budget.temperature = options_.temperature >= 0 ? options_.temperature : greedy ? 0.0f : 0.6f;
     budget.top_p = budget.temperature > 0 ? 0.95f : 1.0f;
     const auto start = Clock::now();
-    const Status status =
-        backend_.Generate(prompts, budget, [&](size_t i, Completion completion) {
-          samples[i]->completion = std::move(completion);
-          samples[i]->done = true;
-          return Advance();
-        });
+    const Status status = backend_.Generate(prompts, budget, [&](size_t i, Completion completion) {
+      samples[i]->completion = std::move(completion);
+      samples[i]->done = true;
+      return Advance();
+    });
     GradeAll(runs_, samples, options_.strict);
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     int64_t tokens = 1;
@@ -221,8 +221,8 @@ class Evaluation {
     run.log2_likelihood += bits;
     run.bytes += static_cast<int64_t>(item.choices[0].size());
     sample.grade.verdict = Verdict::kRight;
-    sample.grade.trace = std::to_string(bits) + " bits for " +
-                         std::to_string(item.choices[0].size()) + " bytes";
+    sample.grade.trace =
+        std::to_string(bits) + " bits for " + std::to_string(item.choices[0].size()) + " bytes";
   }
 
   // The choice of the highest log-probability; ties go to the first.
@@ -240,7 +240,7 @@ class Evaluation {
       if (scores[i].logprob > scores[best].logprob) best = i;
       if (per_byte(i) > per_byte(best_per_byte)) best_per_byte = i;
       sample.completion.prompt_tokens += scores[i].tokens;
-      trace += ' ' + std::to_string(scores[i].logprob);
+      trace += internal::Concat({" ", std::to_string(scores[i].logprob)});
     }
     const bool right = static_cast<int64_t>(best) == item.gold_choice;
     const std::string letter(1, static_cast<char>('A' + best));
@@ -302,8 +302,8 @@ class Evaluation {
       if (!sample.done || sample.grade.verdict == Verdict::kError) continue;
       graded[sample.item] = true;
       if (sample.grade.key.empty()) continue;
-      Ballot& ballot = items[sample.item].try_emplace(sample.grade.key, Ballot{0, sample.number})
-                           .first->second;
+      Ballot& ballot =
+          items[sample.item].try_emplace(sample.grade.key, Ballot{0, sample.number}).first->second;
       ++ballot.votes;
       ballot.right |= sample.grade.verdict == Verdict::kRight;
     }

@@ -1,7 +1,8 @@
 // Runs tasks on a model: samples, grades, estimates with intervals, files to look into.
 //
 //   auto tasks = TRY(OpenTasks("chain:1-4,countdown:1-4", kDefaultData));
-//   auto results = TRY(EvaluateBundle(bundle, tasks, {.limit = 100, .folder = "runs/x/evaluation"}));
+//   auto results = TRY(EvaluateBundle(bundle, tasks, {.limit = 100, .folder =
+//   "runs/x/evaluation"}));
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,7 @@ struct EvalOptions {
   int64_t max_tokens = 0;  // a sample; 0: what each task says
   float temperature = -1;  // -1: 0 for one sample, 0.6 with top_p 0.95 for more
   uint64_t seed = 0;
-  bool strict = false;     // only the answer format that the prompt asks for
+  bool strict = false;          // only the answer format that the prompt asks for
   std::vector<int64_t> pass_k;  // pass@k for these, besides 1
   // Written when not empty: folder/evaluation.json and folder/samples.jsonl; log: the samples only.
   std::string folder, log;
@@ -35,8 +36,8 @@ struct EvalOptions {
 struct TaskResult {
   std::string task, family;
   int level = 0;
-  int64_t n = 0;        // items with at least one graded sample
-  int64_t correct = 0;  // right samples
+  int64_t n = 0;                               // items with at least one graded sample
+  int64_t correct = 0;                         // right samples
   int64_t samples = 0, wrong = 0, errors = 0;  // errors: not graded, in no estimate
   double pass1 = 0, low = 0, high = 1;
   std::vector<std::pair<int64_t, double>> pass_k;

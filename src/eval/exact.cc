@@ -20,6 +20,12 @@ __int128 Gcd(__int128 a, __int128 b) {
 
 }  // namespace
 
+std::string Concat(std::initializer_list<std::string_view> parts) {
+  std::string text;
+  for (const std::string_view part : parts) text += part;
+  return text;
+}
+
 Rational Rational::Of(__int128 num, __int128 den) {
   Rational result;
   result.den = 0;
@@ -45,7 +51,7 @@ int64_t Rational::Floor() const {
 
 std::string Rational::Text() const {
   if (bad()) return "?";
-  return den == 1 ? std::to_string(num) : std::to_string(num) + "/" + std::to_string(den);
+  return den == 1 ? std::to_string(num) : Concat({std::to_string(num), "/", std::to_string(den)});
 }
 
 bool operator<(const Rational& a, const Rational& b) {

@@ -136,8 +136,8 @@ Fraction Exact(Algebra& algebra, const Node& node, bool minus) {
     case Kind::kMultiply: {
       Fraction result = c[0];
       for (size_t i = 1; i < c.size(); ++i) {
-        result = node.kind == Kind::kAdd ? algebra.Add(result, c[i])
-                                         : algebra.Multiply(result, c[i]);
+        result =
+            node.kind == Kind::kAdd ? algebra.Add(result, c[i]) : algebra.Multiply(result, c[i]);
       }
       return result;
     }
@@ -169,9 +169,9 @@ Complex Numeric(const Node& node, bool minus, int sample) {
   for (const auto& child : node.children) c.push_back(Numeric(*child, minus, sample));
   switch (node.kind) {
     case Kind::kNumber:
-      return node.value.bad() ? Unknown()
-                              : static_cast<double>(node.value.num) /
-                                    static_cast<double>(node.value.den);
+      return node.value.bad()
+                 ? Unknown()
+                 : static_cast<double>(node.value.num) / static_cast<double>(node.value.den);
     case Kind::kSymbol:
       return SymbolValue(node.name, sample);
     case Kind::kInfinity:

@@ -166,9 +166,10 @@ NodePtr ExpressionParser::Postfix() {
                  tokens_[at_ + 3].Is("}")))) {
       // Degrees inside a function.
       at_ += tokens_[at_ + 1].Is("{") ? 4 : 2;
-      node = MakeNode(Kind::kMultiply, Children(std::move(node),
-                                                MakeNode(Kind::kDivide, Children(MakeSymbol("#pi"),
-                                                                                 MakeNumber(180)))));
+      node =
+          MakeNode(Kind::kMultiply,
+                   Children(std::move(node),
+                            MakeNode(Kind::kDivide, Children(MakeSymbol("#pi"), MakeNumber(180)))));
     } else {
       break;
     }

@@ -49,9 +49,9 @@ Found LastNumber(std::string_view text) {
   while (end > 0 && !IsDigit(text[end - 1])) --end;
   if (end == 0) return {false, {}, "no number"};
   size_t begin = end;
-  while (begin > 0 && (IsDigit(text[begin - 1]) ||
-                       ((text[begin - 1] == ',' || text[begin - 1] == '.') && begin > 1 &&
-                        IsDigit(text[begin - 2])))) {
+  while (begin > 0 &&
+         (IsDigit(text[begin - 1]) || ((text[begin - 1] == ',' || text[begin - 1] == '.') &&
+                                       begin > 1 && IsDigit(text[begin - 2])))) {
     --begin;
   }
   // A minus sign counts where it is no operator.

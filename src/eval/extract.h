@@ -15,8 +15,8 @@ struct Found {
 // What follows the last </think>; the whole without one; empty with a <think> that never ends.
 std::string_view AfterThought(std::string_view text);
 
-// The last well-formed \boxed{...} after the thought. Not strict, in this order, each time the last:
-// what follows "####", what follows "answer is" or "answer:" up to the line's end, and with
+// The last well-formed \boxed{...} after the thought. Not strict, in this order, each time the
+// last: what follows "####", what follows "answer is" or "answer:" up to the line's end, and with
 // `numbers` the last number.
 Found FindAnswer(std::string_view text, bool strict, bool numbers);
 

@@ -6,13 +6,17 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace hadal::eval::internal {
+
+std::string Concat(std::initializer_list<std::string_view> parts);
 
 // num / den in lowest terms, den > 0; den == 0: bad (overflow or division by zero), which spreads.
 struct Rational {

@@ -13,14 +13,17 @@ namespace hadal::eval::internal {
 
 struct Node {
   enum class Kind : uint8_t {
-    kNumber,    // value
-    kSymbol,    // name: a variable, or "#pi", "#e", "#i"
+    kNumber,  // value
+    kSymbol,  // name: a variable, or "#pi", "#e", "#i"
     kInfinity,
-    kAdd, kMultiply,           // any number of children
-    kDivide, kPower, kNegate,  // 2, 2, 1
-    kRoot,                     // radicand; value: the order
-    kCall,                     // name, one child
-    kLogBase,                  // base, argument
+    kAdd,
+    kMultiply,  // any number of children
+    kDivide,
+    kPower,
+    kNegate,   // 2, 2, 1
+    kRoot,     // radicand; value: the order
+    kCall,     // name, one child
+    kLogBase,  // base, argument
     kBinomial,
     kPlusMinus,  // 2: left +- right; 1: +- operand; name "-" for \mp
   };

@@ -14,7 +14,8 @@ struct Token {
   enum class Kind : uint8_t {
     kNumber,   // text as written without separators; value, bad where it does not fit
     kSymbol,   // text: "x", "x_1", "alpha", "#pi", "#e", "#i"
-    kCommand,  // text: "frac", "sqrt", "sin", "cup", "le", "begin:pmatrix", "end:pmatrix", "cr", "infty", ...
+    kCommand,  // text: "frac", "sqrt", "sin", "cup", "le", "begin:pmatrix", "end:pmatrix", "cr",
+               // "infty", ...
     kText,     // text: words, lower case, single spaces: units, names, choices
     kSign,     // text: one of ( ) [ ] { } + - * / ^ _ = < > , ; ! | & % $ and "{{" "}}" for braces
                // that are printed

@@ -18,8 +18,8 @@ struct Unit {
 };
 
 bool IsUnitWord(std::string_view word);
-// words: lower case, as "cm ^ 2", "square feet", "miles per hour"; nullopt for what is none, such as
-// number words.
+// words: lower case, as "cm ^ 2", "square feet", "miles per hour"; nullopt for what is none, such
+// as number words.
 std::optional<Unit> ParseUnit(std::string_view words);
 
 }  // namespace hadal::eval::internal

@@ -58,22 +58,67 @@ size_t GroupEnd(std::string_view text, size_t at) {
 }
 
 constexpr std::array kUnicode = std::to_array<std::pair<std::string_view, std::string_view>>({
-    {"π", "\\pi "},      {"√", "\\sqrt "},  {"×", "\\times "}, {"·", "\\cdot "},
-    {"⋅", "\\cdot "},    {"÷", "\\div "},   {"−", "-"},        {"–", "-"},
-    {"∞", "\\infty "},   {"∪", "\\cup "},   {"≤", "\\le "},    {"≥", "\\ge "},
-    {"≠", "\\ne "},      {"±", "\\pm "},    {"∓", "\\mp "},    {"°", "^\\circ "},
-    {"∈", "\\in "},      {"²", "^{2}"},     {"³", "^{3}"},     {"¹", "^{1}"},
-    {"½", "\\frac{1}{2}"}, {"¼", "\\frac{1}{4}"}, {"¾", "\\frac{3}{4}"}, {"⅓", "\\frac{1}{3}"},
-    {"⅔", "\\frac{2}{3}"}, {"θ", "\\theta "}, {"α", "\\alpha "}, {"β", "\\beta "},
-    {"∅", "\\emptyset "}, {"ℝ", "\\mathbb{R}"}, {"⟨", "\\langle "}, {"⟩", "\\rangle "},
-    {"（", "("},         {"）", ")"},       {"，", ","},       {"：", ":"},
-    {"＝", "="},         {"％", "%"},       {"。", "."},       {"\u00a0", " "},
-    {"\u2009", " "},     {"\u202f", " "},   {"≈", "\\approx "},
+    {"π", "\\pi "},
+    {"√", "\\sqrt "},
+    {"×", "\\times "},
+    {"·", "\\cdot "},
+    {"⋅", "\\cdot "},
+    {"÷", "\\div "},
+    {"−", "-"},
+    {"–", "-"},
+    {"∞", "\\infty "},
+    {"∪", "\\cup "},
+    {"≤", "\\le "},
+    {"≥", "\\ge "},
+    {"≠", "\\ne "},
+    {"±", "\\pm "},
+    {"∓", "\\mp "},
+    {"°", "^\\circ "},
+    {"∈", "\\in "},
+    {"²", "^{2}"},
+    {"³", "^{3}"},
+    {"¹", "^{1}"},
+    {"½", "\\frac{1}{2}"},
+    {"¼", "\\frac{1}{4}"},
+    {"¾", "\\frac{3}{4}"},
+    {"⅓", "\\frac{1}{3}"},
+    {"⅔", "\\frac{2}{3}"},
+    {"θ", "\\theta "},
+    {"α", "\\alpha "},
+    {"β", "\\beta "},
+    {"∅", "\\emptyset "},
+    {"ℝ", "\\mathbb{R}"},
+    {"⟨", "\\langle "},
+    {"⟩", "\\rangle "},
+    {"（", "("},
+    {"）", ")"},
+    {"，", ","},
+    {"：", ":"},
+    {"＝", "="},
+    {"％", "%"},
+    {"。", "."},
+    {"\u00a0", " "},
+    {"\u2009", " "},
+    {"\u202f", " "},
+    {"≈", "\\approx "},
 });
 
 constexpr std::array kLayout = std::to_array<std::string_view>({
-    "\\left", "\\right", "\\big", "\\Big", "\\bigg", "\\Bigg", "\\bigl", "\\bigr", "\\Bigl",
-    "\\Bigr", "\\biggl", "\\biggr", "\\displaystyle", "\\textstyle", "\\limits",
+    "\\left",
+    "\\right",
+    "\\big",
+    "\\Big",
+    "\\bigg",
+    "\\Bigg",
+    "\\bigl",
+    "\\bigr",
+    "\\Bigl",
+    "\\Bigr",
+    "\\biggl",
+    "\\biggr",
+    "\\displaystyle",
+    "\\textstyle",
+    "\\limits",
 });
 
 // Removes one pair of delimiters around the whole; true when it did.
@@ -85,8 +130,7 @@ bool StripDelimiters(std::string& text) {
         !text.ends_with(close)) {
       continue;
     }
-    const std::string inside =
-        text.substr(open.size(), text.size() - open.size() - close.size());
+    const std::string inside = text.substr(open.size(), text.size() - open.size() - close.size());
     if (inside.find(open) != std::string::npos || inside.ends_with("\\")) continue;
     text = Trimmed(inside);
     return true;
@@ -108,8 +152,9 @@ void JoinThousands(std::string& text) {
     const char c = text[i];
     if (c == '(' || c == '[' || c == '{') ++depth;
     if (c == ')' || c == ']' || c == '}') --depth;
-    const bool starts = IsDigit(c) && (i == 0 || (!IsDigit(text[i - 1]) && text[i - 1] != '.' &&
-                                                  text[i - 1] != ','));
+    const bool starts =
+        IsDigit(c) &&
+        (i == 0 || (!IsDigit(text[i - 1]) && text[i - 1] != '.' && text[i - 1] != ','));
     if (!starts) {
       out += c;
       continue;
@@ -125,8 +170,8 @@ void JoinThousands(std::string& text) {
       ++groups;
     }
     const bool clean_end =
-        at >= text.size() || (!IsDigit(text[at]) && !(text[at] == ',' && at + 1 < text.size() &&
-                                                      IsDigit(text[at + 1])));
+        at >= text.size() ||
+        (!IsDigit(text[at]) && !(text[at] == ',' && at + 1 < text.size() && IsDigit(text[at + 1])));
     if (groups > 0 && end - i <= 3 && clean_end && text[i] != '0') {
       out += digits;
       i = at - 1;
@@ -187,7 +232,7 @@ std::string WithBraces(std::string_view text, int depth) {
           inside = text.substr(at, end - at);
         }
       }
-      out += '{' + WithBraces(inside, depth + 1) + '}';
+      out += Concat({"{", WithBraces(inside, depth + 1), "}"});
       at = end;
     }
     i = at;
@@ -196,16 +241,17 @@ std::string WithBraces(std::string_view text, int depth) {
 }
 
 constexpr std::array kFunctions = std::to_array<std::string_view>(
-    {"sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "lg", "exp", "sqrt", "arcsin", "arccos",
-     "arctan", "sinh", "cosh", "tanh", "floor", "ceil", "abs"});
+    {"sin",  "cos",    "tan",    "cot",    "sec",  "csc",  "ln",   "log",   "lg",   "exp",
+     "sqrt", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "floor", "ceil", "abs"});
 bool IsFunction(std::string_view name) {
   return std::find(kFunctions.begin(), kFunctions.end(), name) != kFunctions.end();
 }
 
 constexpr std::array kGreek = std::to_array<std::string_view>(
-    {"alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "iota",
-     "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi",
-     "omega", "Gamma", "Delta", "Theta", "Lambda", "Sigma", "Phi", "Psi", "Omega", "ell"});
+    {"alpha", "beta",  "gamma",  "delta",  "epsilon", "varepsilon", "zeta",  "eta",
+     "theta", "iota",  "kappa",  "lambda", "mu",      "nu",         "xi",    "rho",
+     "sigma", "tau",   "phi",    "varphi", "chi",     "psi",        "omega", "Gamma",
+     "Delta", "Theta", "Lambda", "Sigma",  "Phi",     "Psi",        "Omega", "ell"});
 
 class Lexer {
  public:
@@ -232,9 +278,7 @@ class Lexer {
   }
 
  private:
-  char At(size_t offset) const {
-    return at_ + offset < text_.size() ? text_[at_ + offset] : '\0';
-  }
+  char At(size_t offset) const { return at_ + offset < text_.size() ? text_[at_ + offset] : '\0'; }
   void Push(Token::Kind kind, std::string text) {
     tokens_.push_back({kind, std::move(text), {}, space_});
     space_ = false;
@@ -273,17 +317,16 @@ class Lexer {
       index = At(1);
       end = at_ + 2;
     }
-    if (index.empty() || !std::all_of(index.begin(), index.end(), [](char c) {
-          return IsDigit(c) || IsLetter(c);
-        })) {
+    if (index.empty() || !std::all_of(index.begin(), index.end(),
+                                      [](char c) { return IsDigit(c) || IsLetter(c); })) {
       return;
     }
-    tokens_.back().text += '_' + index;
+    tokens_.back().text += Concat({"_", index});
     at_ = end;
   }
 
   void Symbol(std::string name) {
-    if (name == "pi" || name == "e" || name == "i") name = '#' + name;
+    if (name == "pi" || name == "e" || name == "i") name = Concat({"#", name});
     Push(Token::Kind::kSymbol, std::move(name));
     if (tokens_.back().text[0] != '#') Subscript();
   }
@@ -328,7 +371,7 @@ class Lexer {
       if (at_ == end) {
         Symbol(letter);
       } else {
-        Push(Token::Kind::kSymbol, letter == "e" || letter == "i" ? "#" + letter : letter);
+        Push(Token::Kind::kSymbol, letter == "e" || letter == "i" ? Concat({"#", letter}) : letter);
       }
     }
   }
@@ -448,8 +491,8 @@ std::string CleanAnswer(std::string_view raw) {
   for (const auto& [from, to] : kUnicode) ReplaceAll(text, from, to);
   for (bool again = true; again;) {
     again = StripDelimiters(text);
-    while (!text.empty() && (text.back() == '.' || text.back() == ';' || text.back() == ',' ||
-                             text.back() == ':') &&
+    while (!text.empty() &&
+           (text.back() == '.' || text.back() == ';' || text.back() == ',' || text.back() == ':') &&
            !text.ends_with("..") && !text.ends_with("\\,") && !text.ends_with("\\;")) {
       text.pop_back();
       text = Trimmed(text);

@@ -12,7 +12,8 @@ namespace hadal::eval {
 
 class ListTask : public Task {
  public:
-  using Judgement = std::function<Grade(const Item& item, std::string_view completion, bool strict)>;
+  using Judgement =
+      std::function<Grade(const Item& item, std::string_view completion, bool strict)>;
   ListTask(TaskInfo info, std::vector<Item> items, Judgement judge)
       : info_(std::move(info)), items_(std::move(items)), judge_(std::move(judge)) {}
   const TaskInfo& info() const override { return info_; }
@@ -31,8 +32,7 @@ class ListTask : public Task {
 inline std::vector<std::unique_ptr<Task>> OneTask(TaskInfo info, std::vector<Item> items,
                                                   ListTask::Judgement judge) {
   std::vector<std::unique_ptr<Task>> tasks;
-  tasks.push_back(
-      std::make_unique<ListTask>(std::move(info), std::move(items), std::move(judge)));
+  tasks.push_back(std::make_unique<ListTask>(std::move(info), std::move(items), std::move(judge)));
   return tasks;
 }
 

@@ -18,11 +18,8 @@ Json ToJson(const TaskResult& r) {
   if (r.bits_per_byte >= 0) {
     out["bits_per_byte"] = r.bits_per_byte;
   } else {
-    out.update(Json{{"n", r.n},
-                    {"correct", r.correct},
-                    {"pass@1", r.pass1},
-                    {"low", r.low},
-                    {"high", r.high}});
+    out.update(Json{
+        {"n", r.n}, {"correct", r.correct}, {"pass@1", r.pass1}, {"low", r.low}, {"high", r.high}});
     for (const auto& [k, value] : r.pass_k) out["pass@" + std::to_string(k)] = value;
     if (r.majority_k > 0) {
       out["majority_k"] = r.majority_k;
@@ -73,8 +70,8 @@ std::string ResultsToJson(const std::string& model, const std::vector<TaskResult
                           const EvalOptions& options) {
   Json tasks = Json::array();
   for (const TaskResult& result : results) tasks.push_back(ToJson(result));
-  const Json out = {{"model", model},         {"samples", options.samples},
-                    {"limit", options.limit}, {"seed", options.seed},
+  const Json out = {{"model", model},           {"samples", options.samples},
+                    {"limit", options.limit},   {"seed", options.seed},
                     {"strict", options.strict}, {"tasks", std::move(tasks)}};
   return Dump(out, 2) + '\n';
 }
@@ -90,8 +87,8 @@ std::string ResultsToText(const std::vector<TaskResult>& results, const EvalOpti
     if (r.bits_per_byte >= 0) {
       out += fmt::format("{:.4f} bits per byte", r.bits_per_byte);
     } else {
-      out += fmt::format("{:>7.1f}% {:>7.1f}% - {:>5.1f}%", 100 * r.pass1, 100 * r.low,
-                         100 * r.high);
+      out +=
+          fmt::format("{:>7.1f}% {:>7.1f}% - {:>5.1f}%", 100 * r.pass1, 100 * r.low, 100 * r.high);
       for (const int64_t k : options.pass_k) {
         std::string cell = "-";
         for (const auto& [have, value] : r.pass_k) {
@@ -100,8 +97,8 @@ std::string ResultsToText(const std::vector<TaskResult>& results, const EvalOpti
         out += fmt::format(" {:>8}", cell);
       }
       if (options.samples > 1) {
-        out += fmt::format(
-            " {:>8}", r.majority_k > 0 ? fmt::format("{:.1f}%", 100 * r.majority) : "-");
+        out += fmt::format(" {:>8}",
+                           r.majority_k > 0 ? fmt::format("{:.1f}%", 100 * r.majority) : "-");
       }
       out += fmt::format(" {:>6} {:>6} {:>9}", r.truncated, r.errors, r.tokens);
     }

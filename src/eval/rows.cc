@@ -86,8 +86,7 @@ Result<std::vector<Row>> ReadRows(const std::string& path) {
     if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const json object = json::parse(text, nullptr, false);
     if (!object.is_object()) {
-      return Error{Code::kCorrupt,
-                   path + ": line " + std::to_string(line) + " is no JSON object"};
+      return Error{Code::kCorrupt, path + ": line " + std::to_string(line) + " is no JSON object"};
     }
     rows.push_back(ToRow(object, line));
   }

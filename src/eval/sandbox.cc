@@ -27,7 +27,7 @@ constexpr size_t kMostProgram = 100'000;  // one argument of a process
 // Written before the program begins: without it the sandbox never came up, and no program can fake
 // that.
 constexpr std::string_view kStarted = "sandbox-started\n";
-constexpr int kFilterFd = 3;              // in the child
+constexpr int kFilterFd = 3;  // in the child
 #if defined(__x86_64__)
 constexpr const char* kLibraries = "/usr/lib/x86_64-linux-gnu";
 #elif defined(__aarch64__)
@@ -192,7 +192,8 @@ Result<SandboxRun> Sandbox::RunPython(const std::string& program, std::string_vi
 
   const auto start = Clock::now();
   const pid_t child = fork();
-  if (child < 0) return Error{Code::kMemory, "sandbox: no process: " + std::string(strerror(errno))};
+  if (child < 0)
+    return Error{Code::kMemory, "sandbox: no process: " + std::string(strerror(errno))};
   if (child == 0) Child(launch);
   output_end.Close();
   errors_end.Close();
@@ -243,8 +244,7 @@ Result<Sandbox> Sandbox::Open() {
   sandbox.filter_ = TRY(internal::SandboxFilter());
   const SandboxRun run = TRY(sandbox.RunPython("print(6 * 7)", {}, {}));
   if (run.end != SandboxRun::End::kExited || run.output != "42\n") {
-    return Error{Code::kUnsupported,
-                 "the sandbox cannot run Python: " + run.errors.substr(0, 300)};
+    return Error{Code::kUnsupported, "the sandbox cannot run Python: " + run.errors.substr(0, 300)};
   }
   return sandbox;
 }

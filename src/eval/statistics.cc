@@ -46,8 +46,8 @@ Interval PassAt1Interval(std::span<const ItemCount> items, uint64_t seed) {
   if (rates.empty()) return {};
   const bool single = std::all_of(items.begin(), items.end(),
                                   [](const ItemCount& item) { return item.graded <= 1; });
-  const bool agree = std::all_of(rates.begin(), rates.end(),
-                                 [&](double rate) { return rate == rates.front(); });
+  const bool agree =
+      std::all_of(rates.begin(), rates.end(), [&](double rate) { return rate == rates.front(); });
   const auto n = static_cast<double>(rates.size());
   if (single || agree) {
     double sum = 0;

@@ -54,7 +54,8 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string& path, const s
 
 TaskSource choice() {
   return {"choice", "FILE.jsonl",
-          "Multiple choice by log-likelihood: {\"question\", \"choices\", \"answer\"} a line", Open};
+          "Multiple choice by log-likelihood: {\"question\", \"choices\", \"answer\"} a line",
+          Open};
 }
 
 }  // namespace hadal::eval::tasks

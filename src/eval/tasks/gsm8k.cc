@@ -11,13 +11,13 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string&, const std::s
     const std::string answer = TRY(row.Get("answer"));
     const size_t mark = answer.rfind("####");
     if (mark == std::string::npos) {
-      return Error{Code::kCorrupt, path + ": line " + std::to_string(row.line) +
-                                       ": the answer has no ####"};
+      return Error{Code::kCorrupt,
+                   path + ": line " + std::to_string(row.line) + ": the answer has no ####"};
     }
     Item item;
     item.id = "test/" + std::to_string(items.size());
-    item.prompt = TRY(row.Get("question")) +
-                  "\n\nThink step by step. Put the final number in \\boxed{}.";
+    item.prompt =
+        TRY(row.Get("question")) + "\n\nThink step by step. Put the final number in \\boxed{}.";
     item.gold = answer.substr(std::min(answer.find_first_not_of(" ", mark + 4), answer.size()));
     items.push_back(std::move(item));
   }
@@ -28,8 +28,6 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string&, const std::s
 
 }  // namespace
 
-TaskSource gsm8k() {
-  return {"gsm8k", "", "Grade-school word problems (GSM8K test, 1,319)", Open};
-}
+TaskSource gsm8k() { return {"gsm8k", "", "Grade-school word problems (GSM8K test, 1,319)", Open}; }
 
 }  // namespace hadal::eval::tasks

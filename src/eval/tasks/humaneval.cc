@@ -29,8 +29,10 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string&, const std::s
     item.id = TRY(row.Get("task_id"));
     Test test{TRY(row.Get("prompt")), TRY(row.Get("entry_point")), TRY(row.Get("test"))};
     test.tests += "\ncheck(" + test.entry + ")\n";
-    item.prompt = "Complete this Python function. Answer with the whole function in one "
-                  "```python block.\n\n```python\n" + test.prompt + "```";
+    item.prompt =
+        "Complete this Python function. Answer with the whole function in one "
+        "```python block.\n\n```python\n" +
+        test.prompt + "```";
     item.gold = TRY(row.Get("canonical_solution"));
     (*tests)[item.id] = std::move(test);
     items.push_back(std::move(item));
@@ -45,8 +47,8 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string&, const std::s
                    if (test == tests->end()) return {Verdict::kError, {}, {}, "unknown item"};
                    const Found code = FindCode(text, strict);
                    if (!code.found) return {Verdict::kWrong, {}, {}, code.trace};
-                   Grade grade = RunTests(*sandbox, Program(test->second, code.answer),
-                                          test->second.tests);
+                   Grade grade =
+                       RunTests(*sandbox, Program(test->second, code.answer), test->second.tests);
                    grade.trace = code.trace + "; " + grade.trace;
                    return grade;
                  });

@@ -9,8 +9,8 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string&, const std::s
   for (const Row& row : TRY(ReadRows(data + "/math500/test.jsonl"))) {
     Item item;
     item.id = TRY(row.Get("unique_id"));
-    item.prompt = TRY(row.Get("problem")) +
-                  "\n\nThink step by step. Put the final answer in \\boxed{}.";
+    item.prompt =
+        TRY(row.Get("problem")) + "\n\nThink step by step. Put the final answer in \\boxed{}.";
     item.gold = TRY(row.Get("answer"));
     items.push_back(std::move(item));
   }
@@ -22,8 +22,6 @@ Result<std::vector<std::unique_ptr<Task>>> Open(const std::string&, const std::s
 
 }  // namespace
 
-TaskSource math500() {
-  return {"math500", "", "Competition mathematics (MATH-500)", Open};
-}
+TaskSource math500() { return {"math500", "", "Competition mathematics (MATH-500)", Open}; }
 
 }  // namespace hadal::eval::tasks
