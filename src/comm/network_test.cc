@@ -24,7 +24,7 @@ class Network : public ::testing::Test {
     there_ = "hadal_b" + id;
     folder_ = fs::temp_directory_path() / ("hadal_network_" + id);
     fs::create_directories(folder_);
-    const Ran made = RunCommand("sh -ec '" + Setup("ha" + id, "hb" + id) + "'");
+    const Ran made = RunCommand("sh -ec '" + Commands("ha" + id, "hb" + id) + "'");
     if (made.status != 0) GTEST_SKIP() << "no network namespaces here: " << made.output;
     // mpirun calls this in place of ssh, with the host's name and the command for its shell.
     std::ofstream(Agent())
@@ -40,7 +40,7 @@ class Network : public ::testing::Test {
   }
 
   std::string Agent() const { return (folder_ / "agent").string(); }
-  std::string Setup(const std::string& a, const std::string& b) const {
+  std::string Commands(const std::string& a, const std::string& b) const {
     return "ip netns add " + here_ + "; ip netns add " + there_ + "; ip link add " + a + " netns " +
            here_ + " type veth peer name " + b + " netns " + there_ + "; ip -n " + here_ +
            " addr add 10.231.7.1/24 dev " + a + "; ip -n " + there_ +

@@ -1,2 +1,3 @@
 #!/usr/bin/env bash
-exec python3 tools/docs_check.py
+# What the pages name exists.
+exec python3 tools/docs_check.py paths

@@ -2,4 +2,4 @@
 # Every C++ source is laid out as .clang-format says.
 set -euo pipefail
 format=$(command -v clang-format-14 || command -v clang-format)
-git ls-files '*.cc' '*.h' '*.cu' | xargs "$format" --dry-run --Werror
+find src \( -name '*.cc' -o -name '*.h' -o -name '*.cu' \) -print0 | xargs -0 "$format" --dry-run --Werror
