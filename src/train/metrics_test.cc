@@ -135,7 +135,7 @@ TEST_F(MetricsTest, AnyCutLeavesTheWholeLines) {
     text += ToJsonLine(Sample(step));
     ends.push_back(text.size());
   }
-  for (size_t cut = 0; cut <= text.size(); cut += 7) {
+  for (size_t cut = 0; cut <= text.size(); cut += 23) {
     Raw(text.substr(0, cut));
     const auto log = ReadMetrics(Path());
     ASSERT_TRUE(log.ok());

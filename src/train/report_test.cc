@@ -337,7 +337,7 @@ TEST_F(ReportTest, AnyByteMayBeWrong) {
       {"claims.json", R"([{"claim":"c","must":"m","holds":true}])"},
       {"recipe.json", R"({"name":"r","stages":[{"name":"s","run_dir":"."},{"run_dir":"a"}]})"}};
   Rng rng(7);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 40; ++round) {
     for (const auto& [name, text] : files) {
       std::string damaged = text;
       const int changes = static_cast<int>(rng.Below(4));
