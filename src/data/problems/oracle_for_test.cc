@@ -53,7 +53,22 @@ class Evaluator {
 
  private:
   static int Rank(char op) {
-    return op == '|' ? 1 : op == '^' ? 2 : op == '&' ? 3 : op == '+' || op == '-' ? 4 : 5;
+    switch (op) {
+      case '|':
+        return 1;
+      case '^':
+        return 2;
+      case '&':
+        return 3;
+      case '+':
+      case '-':
+        return 4;
+      case '*':
+      case '/':
+        return 5;
+      default:
+        return 0;
+    }
   }
 
   WideRational Apply(char op, WideRational a, WideRational b) {
@@ -70,8 +85,7 @@ class Evaluator {
 
   WideRational Level(int rank) {
     WideRational value = Atom();
-    while (at_ < text_.size() && std::string_view("|^&+-*/").find(text_[at_]) != text_.npos &&
-           Rank(text_[at_]) > rank) {
+    while (at_ < text_.size() && Rank(text_[at_]) > rank) {
       const char op = text_[at_++];
       value = Apply(op, value, Level(Rank(op)));
     }
@@ -112,8 +126,13 @@ class Evaluator {
 
 // A word of arithmetic: letters would make it a name or a label.
 bool IsRelation(const std::string& word) {
-  return word.find_first_of("=<>") != std::string::npos && word.find("->") == std::string::npos &&
-         word.find_first_not_of("0123456789+-*/()&|^!=<>") == std::string::npos;
+  bool relation = false;
+  for (const char c : word) {
+    if ((c | 32) >= 'a' && (c | 32) <= 'z') return false;
+    if (c == '.' || c == ',' || c == ':') return false;
+    relation |= c == '=' || c == '<' || c == '>';
+  }
+  return relation && word != "->";
 }
 
 bool RelationHolds(const std::string& word) {
@@ -245,7 +264,7 @@ bool Equation(const Problem& p) {
   // Both sides with x replaced, for every x that could be a root. x^k becomes a product.
   const std::string equation = Between(p.prompt, "Solve ", p.canonical[0] == 'l' ? " for" : ". ");
   std::set<int64_t> roots;
-  for (int64_t x = -150; x <= 150; ++x) {
+  for (int64_t x = -40; x <= 40; ++x) {
     const std::string number = "(" + std::to_string(x) + ")";
     std::string formula;
     for (size_t i = 0; i < equation.size(); ++i) {
