@@ -211,8 +211,8 @@ class Parser {
   static Value Interval(Value low, Value high, bool low_closed, bool high_closed) {
     Value value;
     value.type = Type::kSequence;
-    value.open = low_closed ? "[" : "(";
-    value.close = high_closed ? "]" : ")";
+    value.open.assign(1, low_closed ? '[' : '(');
+    value.close.assign(1, high_closed ? ']' : ')');
     value.items.push_back(std::move(low));
     value.items.push_back(std::move(high));
     return value;

@@ -57,7 +57,7 @@ class Backend {
 };
 
 struct EngineBackendOptions {
-  int64_t max_sequences = 64;
+  int64_t max_sequences = 32;  // answered at once
   int64_t context = 0;  // tokens a prompt and its answer may hold; 0: the model's, at most 8192
 };
 // bundle outlives it. Prompts are rendered by the bundle's chat template.

@@ -127,12 +127,13 @@ class EngineBackend : public Backend {
 
   // False when `done` asks to stop; a request that the engine refuses is a completion with an
   // error.
-  static bool Start(Engine& engine, const Prompt& prompt, const std::vector<int32_t>& ids,
-                    const Budget& budget, size_t index, std::map<RequestId, Running>& running,
-                    const Done& done) {
+  bool Start(Engine& engine, const Prompt& prompt, const std::vector<int32_t>& ids,
+             const Budget& budget, size_t index, std::map<RequestId, Running>& running,
+             const Done& done) const {
     Request request;
     request.prompt = ids;
     request.max_tokens = budget.max_tokens;
+    request.stop_ids = bundle_.eos_ids;
     request.sampling.temperature = budget.temperature;
     request.sampling.top_p = budget.top_p;
     request.sampling.seed = prompt.seed;
