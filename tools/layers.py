@@ -6,7 +6,8 @@ import sys
 
 MAY = {
     "base": "", "tensor": "base", "tokenizer": "base", "kernels": "tensor", "formats": "tensor",
-    "model": "kernels formats", "infer": "model tokenizer", "cli": "infer",
+    "model": "kernels formats", "data": "tokenizer", "comm": "tensor", "train": "model data comm",
+    "infer": "model tokenizer", "eval": "infer data", "cli": "infer train eval",
 }
 
 

@@ -89,12 +89,17 @@ std::string Nearest(std::string_view word, std::span<const std::string> candidat
 struct ConfigTable::Impl {
   std::shared_ptr<const toml::table> document;  // owns `table`
   const toml::table* table = nullptr;
-  std::string file, path;  // path: "stage.model" within the file
+  const toml::table* overlay = nullptr;  // goes before `table`
+  std::string file, path;                // path: "stage.model" within the file
   std::set<std::string, std::less<>> asked;
 
   const toml::node* Find(std::string_view key) {
     asked.emplace(key);
-    return table->get(key);
+    return Get(key);
+  }
+  const toml::node* Get(std::string_view key) const {
+    const toml::node* node = overlay != nullptr ? overlay->get(key) : nullptr;
+    return node != nullptr ? node : table->get(key);
   }
 };
 
@@ -125,7 +130,7 @@ Result<ConfigTable> ConfigTable::Parse(std::string_view toml, const std::string&
 }
 
 Error ConfigTable::At(std::string_view key, std::string_view message) const {
-  const toml::node* node = key.empty() ? nullptr : impl_->table->get(key);
+  const toml::node* node = key.empty() ? nullptr : impl_->Get(key);
   const auto line = (node != nullptr ? *node : *impl_->table).source().begin.line;
   std::string text = impl_->file;
   if (line > 0) text.append(":").append(std::to_string(line));
@@ -136,7 +141,15 @@ Error ConfigTable::At(std::string_view key, std::string_view message) const {
   return {Code::kInvalid, text.append(message)};
 }
 
-bool ConfigTable::Has(std::string_view key) const { return impl_->table->contains(key); }
+bool ConfigTable::Has(std::string_view key) const { return impl_->Get(key) != nullptr; }
+
+Status ConfigTable::Overlay(std::string_view key, bool use) {
+  const toml::node* node = impl_->Find(key);
+  if (node == nullptr) return {};
+  if (!node->is_table()) return At(key, "wants a table");
+  if (use) impl_->overlay = node->as_table();
+  return {};
+}
 
 Result<double> ConfigTable::Number(std::string_view key, double low, double high,
                                    std::optional<double> fallback) {
@@ -252,6 +265,13 @@ Result<std::optional<ConfigTable>> ConfigTable::Table(std::string_view key) {
   auto impl = std::make_unique<Impl>();
   impl->document = impl_->document;
   impl->table = node->as_table();
+  // The table itself under an overlay that has one of that name.
+  const toml::node* below = impl_->table->get(key);
+  if (impl_->overlay != nullptr && impl_->overlay->contains(key) && below != nullptr &&
+      below->is_table()) {
+    impl->overlay = impl->table;
+    impl->table = below->as_table();
+  }
   impl->file = impl_->file;
   impl->path = impl_->path.empty() ? std::string(key) : impl_->path + "." + std::string(key);
   return std::optional<ConfigTable>(ConfigTable(std::move(impl)));
@@ -279,14 +299,42 @@ Result<std::vector<ConfigTable>> ConfigTable::Tables(std::string_view key) {
 
 std::string ConfigTable::ToJson() {
   for (const auto& [key, value] : *impl_->table) impl_->asked.emplace(key.str());
+  if (impl_->overlay != nullptr) {
+    for (const auto& [key, value] : *impl_->overlay) impl_->asked.emplace(key.str());
+  }
+  return Canonical();
+}
+
+std::string ConfigTable::Canonical() const {
+  toml::table all = *impl_->table;
+  if (impl_->overlay != nullptr) {
+    for (const auto& [key, value] : *impl_->overlay) {
+      const toml::table* below = all[key].as_table();
+      if (below == nullptr || !value.is_table()) {
+        all.insert_or_assign(key, value);
+        continue;
+      }
+      toml::table merged = *below;
+      for (const auto& [k, v] : *value.as_table()) merged.insert_or_assign(k, v);
+      all.insert_or_assign(key, std::move(merged));
+    }
+  }
   std::ostringstream out;
-  out << toml::json_formatter(*impl_->table);
+  out << toml::json_formatter(all);
   return out.str();
 }
 
 Status ConfigTable::Finish() const {
-  for (const auto& [key, value] : *impl_->table) {
-    if (impl_->asked.contains(key.str())) continue;
+  const auto unknown = [&](const toml::table& table) -> const toml::key* {
+    for (const auto& [key, value] : table) {
+      if (!impl_->asked.contains(key.str())) return &key;
+    }
+    return nullptr;
+  };
+  const toml::key* found = unknown(*impl_->table);
+  if (found == nullptr && impl_->overlay != nullptr) found = unknown(*impl_->overlay);
+  if (found != nullptr) {
+    const toml::key& key = *found;
     std::vector<std::string> known(impl_->asked.begin(), impl_->asked.end());
     const std::string near = Nearest(key.str(), known);
     std::string list;

@@ -42,6 +42,27 @@ TEST(ConfigFile, ReadsEveryType) {
   EXPECT_TRUE(t.Finish().ok());
 }
 
+TEST(ConfigFile, OverlayGoesBeforeTheTableItIsIn) {
+  constexpr const char* kStage =
+      "steps = 100\nbatch = 8\n[schedule]\nrate = 1.0\nkind = \"x\"\n"
+      "[smoke]\nsteps = 2\n[smoke.schedule]\nrate = 0.5\n";
+  for (const bool use : {false, true}) {
+    ConfigTable t = Open(kStage);
+    ASSERT_TRUE(t.Overlay("smoke", use).ok());
+    EXPECT_EQ(t.Integer("steps", 1, 1000).value(), use ? 2 : 100);
+    EXPECT_EQ(t.Integer("batch", 1, 1000).value(), 8);
+    std::optional<ConfigTable> schedule = t.Table("schedule").value();
+    EXPECT_EQ(schedule->Number("rate", 0, 9).value(), use ? 0.5 : 1.0);
+    EXPECT_EQ(schedule->Text("kind").value(), "x");
+    EXPECT_TRUE(schedule->Finish().ok());
+    EXPECT_TRUE(t.Finish().ok());
+  }
+  ConfigTable wrong = Open("steps = 1\n[smoke]\nstep = 2\n");
+  ASSERT_TRUE(wrong.Overlay("smoke", true).ok());
+  (void)wrong.Integer("steps", 0, 9);
+  EXPECT_NE(wrong.Finish().error().message.find("did you mean \"steps\""), std::string::npos);
+}
+
 TEST(ConfigFile, ErrorsNameFileLineKeyAndTheNearestValidOne) {
   const std::array<std::string_view, 2> kinds = {"train", "eval"};
   const auto message = [](const auto& result) {

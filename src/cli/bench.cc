@@ -12,6 +12,7 @@
 #include "base/terminal.h"
 #include "cli/bench_peers.h"
 #include "cli/bench_shape.h"
+#include "cli/bench_train.h"
 #include "cli/commands.h"
 #include "cli/param_reader.h"
 #include "cli/session.h"
@@ -30,6 +31,7 @@ struct Flags {
   int64_t prompt = 512, generate = 128, parallel = 16, rounds = 3;
   uint64_t seed = 0;
   bool limits = false, json = false;
+  TrainBench train;
 };
 
 double SecondsSince(Clock::time_point start) {
@@ -263,6 +265,13 @@ void PrintRows(const std::vector<Row>& rows, double start) {
 }
 
 Status Run(const Flags& flags) {
+  if (!flags.train.config.empty()) {
+    TrainBench train = flags.train;
+    train.threads = flags.model.threads;
+    train.json = flags.json;
+    if (!flags.peers.empty()) train.peer = flags.peers.front();
+    return RunTrainBench(train);
+  }
   if (flags.limits) {
     const auto exec = TRY(MakeExec(flags.model.threads));
     const MachineLimits limits = MeasureLimits(*exec);
@@ -320,11 +329,23 @@ void AddBench(CLI::App& app, Status& status) {
   verb->add_option("--write", flags->write, "With --shape: write it as GGUF and use the file");
   verb->add_option("--peer", flags->peers, "A llama-bench to run on the same file; repeatable");
   verb->add_option("--peer-batched", flags->batched_peers, "A llama-batched-bench; repeatable");
+  verb->add_option("--train", flags->train.config, "Train this config.json instead");
+  verb->add_option("--batch", flags->train.batch, "With --train: sequences a step")
+      ->check(CLI::Range(1, 1 << 16));
+  verb->add_option("--sequence", flags->train.sequence, "With --train: tokens a sequence")
+      ->check(CLI::Range(2, 1 << 20));
+  verb->add_option("--micro-tokens", flags->train.micro_tokens, "With --train: tokens a pass")
+      ->check(CLI::Range(2, 1 << 24));
+  verb->add_option("--steps", flags->train.steps, "With --train: steps measured")
+      ->check(CLI::Range(1, 1000));
+  verb->add_option("--compute", flags->train.compute, "With --train: f32, bf16 or fp8")
+      ->check(CLI::IsMember({"f32", "bf16", "fp8"}));
   AddJson(*verb, flags->json);
   verb->footer(
       "Examples:\n"
       "  hadal bench --limits\n"
       "  hadal bench --model model.gguf --threads 2 --peer ./llama-bench\n"
+      "  hadal bench --train config.json --peer tools/peers/train_torch.py\n"
       "  hadal bench --shape v2-lite --type Q4_0 --write v2-lite.gguf --peer ./llama-bench\n");
   verb->callback([flags, &status] { status = Run(*flags); });
 }

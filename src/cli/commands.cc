@@ -47,7 +47,8 @@ int Main(int argc, const char* const* argv) {
     app.footer(kFooter);
     app.get_formatter()->column_width(34);
     for (const auto add : {AddChat, AddComplete, AddPull, AddList, AddInspect, AddConvert,
-                           AddQuantize, AddPerplexity, AddBench, AddVerify}) {
+                           AddQuantize, AddPerplexity, AddBench, AddVerify, AddData, AddRecipe,
+                           AddTrain, AddEval, AddCost, AddReport}) {
       add(app, status);
     }
     try {

@@ -20,6 +20,10 @@ void AddQuantize(CLI::App& app, Status& status);
 void AddPerplexity(CLI::App& app, Status& status);
 void AddBench(CLI::App& app, Status& status);
 void AddVerify(CLI::App& app, Status& status);
+void AddData(CLI::App& app, Status& status);
+void AddRecipe(CLI::App& app, Status& status);
+void AddTrain(CLI::App& app, Status& status);
+void AddEval(CLI::App& app, Status& status);
 void AddCost(CLI::App& app, Status& status);
 void AddReport(CLI::App& app, Status& status);
 

@@ -148,6 +148,7 @@ void AddCleaning(CLI::App& verb, Flags& f) {
 void AddDataBuild(CLI::App& data, Status& status) {
   auto flags = std::make_shared<Flags>();
   BuildOptions& o = flags->options;
+  o.threads = 0;
   CLI::App* verb =
       data.add_subcommand("build", "Clean, deduplicate, split and tokenise into shards");
   verb->add_option("input", o.source.paths,

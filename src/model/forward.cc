@@ -51,36 +51,79 @@ Step::Stream Step::Sum(Stream s, View2<const float> y, const Vector& norm) const
   return next;
 }
 
+// From a layer's input to the next one's; after the last there is no next norm. `rows`: those of
+// the batch that the stream holds, empty for all.
+Step::Stream Step::Layer(const ModelWeights& weights, int64_t index, const KvStore& store, Stream s,
+                         std::span<const int32_t>& rows) const {
+  const LayerWeights& w = weights.layers[static_cast<size_t>(index)];
+  const bool last = index + 1 == config.layers;
+  const Workspace::Position mark = g.Mark();
+  View2<float> y = g.Matrix(batch.tokens, config.width);  // [T, D], what a block adds
+  Attention(w, s.h, store, y);
+  if (last && trace == nullptr && batch.logit_rows < batch.tokens && !g.recording()) {
+    // No later layer needs the other rows.
+    rows = batch.wanted_rows;
+    s.x = g.Gather(s.x, rows);  // [R, D]
+    y = g.Gather(y, rows);      // [R, D]
+    s.h = s.h.Rows(0, s.x.rows);
+  }
+  s = Sum(s, y, w.ffn_norm);
+  y = g.Own(y);
+  FeedForward(w, s.h, y);
+  if (last) {
+    const View2<float> sum = g.Own(s.x);
+    g.Add(s.x, y, sum);
+    s.x = sum;
+    return s;  // what was gathered stays
+  }
+  s = Sum(s, y, weights.layers[static_cast<size_t>(index + 1)].attention_norm);
+  g.Release(mark);
+  return s;
+}
+
+// A layer whose inside is forgotten and run again, recording, when its gradient is wanted: two
+// matrices a layer are kept, at the price of one more forward pass.
+Step::Stream Step::ForgottenLayer(const ModelWeights& weights, int64_t index,
+                                  const KvStores& stores, Stream s) const {
+  const Stream out = {g.Matrix(batch.tokens, config.width), g.Matrix(batch.tokens, config.width)};
+  const Workspace::Position mark = g.memory.Mark();
+  {
+    const Graph once(g.exec, g.memory);
+    const Stream copy = {once.Matrix(batch.tokens, config.width),
+                         once.Matrix(batch.tokens, config.width)};
+    once.Copy(s.x, copy.x);
+    once.Copy(s.h, copy.h);
+    const Step plain{once, config, batch, trace};
+    std::span<const int32_t> rows;
+    const Stream end = plain.Layer(weights, index, stores.plain, copy, rows);
+    once.Copy(end.x, out.x);
+    once.Copy(end.h, out.h);
+  }
+  g.memory.Release(mark);
+  g.tape->Note([exec = &g.exec, tape = g.tape, config = &config, batch = &batch, weights = &weights,
+                index, store = stores.shared, s, out] {
+    tape->Again(*exec, [&](const Graph& again, const auto& finish) {
+      const Step step{again, *config, *batch, nullptr};
+      std::span<const int32_t> rows;
+      const Stream end = step.Layer(*weights, index, store, s, rows);
+      // After the last layer nothing reads h.
+      finish(out.x, end.x);
+      if (index + 1 < config->layers) finish(out.h, end.h);
+    });
+  });
+  return out;
+}
+
 View2<float> Step::Layers(const ModelWeights& weights, const KvStores& stores,
                           FiniteWatch& watch) const {
   const ModelConfig& c = config;
   Stream s = {g.Matrix(batch.tokens, c.width), g.Matrix(batch.tokens, c.width)};
-  View2<float> y = g.Matrix(batch.tokens, c.width);  // [T, D], what a block adds
-  std::span<const int32_t> rows;                     // of the batch in s; empty: all
+  std::span<const int32_t> rows;
   g.Embed(weights.embed, batch.ids, s.x);
   g.Norm(s.x, weights.layers[0].attention_norm, c.norm_eps, s.h);
   for (int64_t i = 0; i < c.layers; ++i) {
-    const LayerWeights& w = weights.layers[static_cast<size_t>(i)];
-    const bool last = i + 1 == c.layers;
-    y = i == 0 ? y : g.Own(y);
-    Attention(w, s.h, stores.layer(i), y);
-    if (last && trace == nullptr && batch.logit_rows < batch.tokens && !g.recording()) {
-      // No later layer needs the other rows.
-      rows = batch.wanted_rows;
-      s.x = g.Gather(s.x, rows);  // [R, D]
-      y = g.Gather(y, rows);      // [R, D]
-      s.h = s.h.Rows(0, s.x.rows);
-    }
-    s = Sum(s, y, w.ffn_norm);
-    y = g.Own(y);
-    FeedForward(w, s.h, y);
-    if (last) {
-      const View2<float> sum = g.Own(s.x);
-      g.Add(s.x, y, sum);
-      s.x = sum;
-    } else {
-      s = Sum(s, y, weights.layers[static_cast<size_t>(i + 1)].attention_norm);
-    }
+    s = g.recording() && g.tape->recompute ? ForgottenLayer(weights, i, stores, s)
+                                           : Layer(weights, i, stores.layer(i), s, rows);
     watch.Look(s.x, rows, i);
   }
   return s.x;
@@ -220,7 +263,7 @@ ForwardResult Model::Forward(std::span<const SeqInput> seqs, const KvCache& cach
   const Graph graph(*m.exec, m.work);
   const Step step{graph, c, batch, trace};
   internal::FiniteWatch watch(*m.exec, batch.tokens, m.work);
-  View2<float> x = step.Layers(m.weights, {&cache, {}}, watch);
+  View2<float> x = step.Layers(m.weights, {&cache, {}, {}}, watch);
   if (x.rows != batch.logit_rows) x = graph.Gather(x, batch.wanted_rows);
   const internal::Logits last = {m.weights.final_norm, m.weights.OutputHead()};
   return internal::Finish(step, last, x, watch.Report(batch, m.work));

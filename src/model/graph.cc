@@ -35,8 +35,35 @@ View2<float> Tape::Grad(View2<const float> activation) const {
     auto* data = reinterpret_cast<float*>(p.gradient.data() + (at - p.from));
     return {data, activation.rows, activation.cols, activation.stride};
   }
+  if (outer_ != nullptr) return outer_->Grad(activation);
   CHECK(activation.rows == 0);
   return {};
+}
+
+void Tape::Again(const Exec& exec, const std::function<void(const Graph&, const Finish&)>& run) {
+  if (inner_ == nullptr) {
+    inner_ = std::make_unique<Tape>(parameters, compute);
+    inner_->outer_ = this;
+  }
+  inner_memory_.Reset();
+  inner_->expert_tokens.clear();
+  inner_->balance_alpha = balance_alpha;
+  inner_->balance_scale = balance_scale;
+  inner_->balance_loss = 0;
+  std::vector<std::pair<View2<const float>, View2<const float>>> outputs;
+  run(Graph(exec, inner_memory_, inner_.get()),
+      [&](View2<const float> output, View2<const float> again) {
+        outputs.emplace_back(output, again);
+      });
+  inner_->Start(inner_memory_);
+  for (const auto& [output, again] : outputs) {
+    AddInto(exec, Grad(output), inner_->Grad(again));
+  }
+  inner_->Backward();
+  balance_loss += inner_->balance_loss;
+  // Layers come back last first.
+  expert_tokens.insert(expert_tokens.begin(), inner_->expert_tokens.begin(),
+                       inner_->expert_tokens.end());
 }
 
 void Tape::Backward() {
@@ -256,6 +283,46 @@ Graph::Routed Graph::Route(View2<const float> logits, const GateShape& gate, con
   return r;
 }
 
+// MoeExpertsForward with quantised products from the masters.
+void Graph::Fp8Mix(View2<const float> x, const Routed& routed, const MoePlan& plan,
+                   const LayerWeights& w, const GateUp& kept, View2<float> y) const {
+  const GemmOptions options = {.type = ComputeType::kF8, .b_is_weight = true};
+  const int64_t slots = kept.gate.rows, top_k = routed.ids.cols;
+  const View2<float> act = memory.Matrix(slots, kept.gate.cols);  // [S, F]
+  const View2<float> out = memory.Matrix(slots, y.cols);          // [S, D]
+  const auto each = [&](const auto& add) {
+    std::vector<GemmJob> jobs;
+    for (size_t e = 0; e < w.expert_gate.size(); ++e) {
+      const int32_t first = plan.first[e], n = plan.first[e + 1] - first;
+      if (n > 0) add(jobs, static_cast<int32_t>(e), first, n);
+    }
+    GemmJobs(exec, jobs, options);
+  };
+  const auto value = [&](int32_t param) { return GemmArg{tape->parameters.value(param)}; };
+  each([&](std::vector<GemmJob>& jobs, int32_t e, int32_t first, int32_t n) {
+    const GemmArg rows = {x, false,
+                          plan.token.subspan(static_cast<size_t>(first), static_cast<size_t>(n))};
+    jobs.push_back({rows, value(w.gate_param + e), kept.gate.Rows(first, n)});
+    jobs.push_back({rows, value(w.up_param + e), kept.up.Rows(first, n)});
+  });
+  SwiGlu(exec, kept.gate, kept.up, act);
+  each([&](std::vector<GemmJob>& jobs, int32_t e, int32_t first, int32_t n) {
+    jobs.push_back({{act.Rows(first, n)}, value(w.down_param + e), out.Rows(first, n)});
+  });
+  std::vector<int32_t> place(static_cast<size_t>(slots));
+  for (size_t s = 0; s < place.size(); ++s) {
+    place[static_cast<size_t>(plan.slot[s])] = static_cast<int32_t>(s);
+  }
+  exec.pool().For(y.rows, [&](int64_t t, int) {
+    std::fill_n(y.row(t), y.cols, 0.0f);
+    for (int64_t j = 0; j < top_k; ++j) {
+      const float weight = routed.weights.row(t)[j];
+      const float* from = out.row(place[static_cast<size_t>(t * top_k + j)]);
+      for (int64_t d = 0; d < y.cols; ++d) y.row(t)[d] += weight * from[d];
+    }
+  });
+}
+
 void Graph::Mix(View2<const float> x, const Routed& routed, const LayerWeights& w,
                 View2<float> y) const {
   const Experts experts = {w.expert_gate, w.expert_up, w.expert_down};
@@ -268,7 +335,11 @@ void Graph::Mix(View2<const float> x, const Routed& routed, const LayerWeights& 
   const int64_t slots = routed.ids.rows * routed.ids.cols;
   View2<float> gate = memory.Matrix(slots, w.expert_gate[0].rows());  // [S, F]
   View2<float> up = memory.Matrix(slots, w.expert_up[0].rows());      // [S, F]
-  MoeExpertsForward(exec, x, plan, routed.weights, experts, gate, up, y);
+  if (tape->compute == ComputeType::kF8) {
+    Fp8Mix(x, routed, plan, w, {gate, up}, y);
+  } else {
+    MoeExpertsForward(exec, x, plan, routed.weights, experts, gate, up, y);
+  }
   tape->Note([exec = &exec, tape = tape, x, routed, plan, gate, up, y, count, w = &w] {
     std::vector<View2<const float>> values;
     std::vector<View2<float>> grads;

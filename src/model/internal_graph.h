@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/attention.h"
 #include "kernels/exec.h"
 #include "kernels/gemm.h"
+#include "kernels/moe_backward.h"
 #include "kernels/ops.h"
 #include "model/internal_model.h"
 #include "model/parameters.h"
@@ -22,6 +24,8 @@ namespace hadal::internal {
 // What a recorded forward pass leaves for the backward pass. Every activation lies in `memory`; its
 // gradient lies at the same place of a shadow of that memory, so that views of columns or rows have
 // theirs without any book-keeping. A gradient is complete when all later calls have been replayed.
+class Graph;
+
 class Tape {
  public:
   Tape(Parameters& parameters, ComputeType compute) : parameters(parameters), compute(compute) {}
@@ -34,6 +38,10 @@ class Tape {
   // Replays and forgets.
   void Backward();
   void Clear() { steps_.clear(); }
+  // Records once more what was forgotten and replays it at once. run(graph, finish) calls the
+  // operations, then finish(output, again) for each output: `output` as this tape knows it.
+  using Finish = std::function<void(View2<const float>, View2<const float>)>;
+  void Again(const Exec& exec, const std::function<void(const Graph&, const Finish&)>& run);
 
   // The stored matrix and its gradient behind the packed rows of a weight.
   View2<const float> Value(const ParamRef& ref) const;
@@ -42,12 +50,17 @@ class Tape {
 
   Parameters& parameters;
   const ComputeType compute;
+  bool recompute = false;  // layers keep their inputs only
   // Balance of experts, filled in while recording and replaying.
   double balance_alpha = 0, balance_scale = 0, balance_loss = 0;
   std::vector<std::vector<int64_t>> expert_tokens;  // [MoE layer][E]
 
  private:
   std::vector<std::function<void()>> steps_;
+  // Of what is recorded again; its inputs lie in the outer tape's memory.
+  const Tape* outer_ = nullptr;
+  std::unique_ptr<Tape> inner_;
+  Workspace inner_memory_;
   struct Piece {
     const std::byte* from = nullptr;
     size_t bytes = 0;
@@ -133,6 +146,11 @@ class Graph {
 
  private:
   void Fp8Linear(View2<const float> x, const LinearPart& part) const;
+  struct GateUp {
+    View2<float> gate, up;
+  };
+  void Fp8Mix(View2<const float> x, const Routed& routed, const MoePlan& plan,
+              const LayerWeights& w, const GateUp& kept, View2<float> y) const;
 };
 
 }  // namespace hadal::internal

@@ -51,7 +51,8 @@ class FiniteWatch {
 // layers use in turn.
 struct KvStores {
   const KvCache* cache = nullptr;
-  KvStore shared;
+  KvStore shared;  // of a recording graph
+  KvStore plain;   // of one that does not record, when layers are run again
   KvStore layer(int64_t index) const { return cache != nullptr ? cache->layer(index) : shared; }
 };
 
@@ -80,6 +81,10 @@ struct Step {
   struct Stream {
     View2<float> x, h;
   };
+  Stream Layer(const ModelWeights& weights, int64_t index, const KvStore& store, Stream s,
+               std::span<const int32_t>& rows) const;
+  Stream ForgottenLayer(const ModelWeights& weights, int64_t index, const KvStores& stores,
+                        Stream s) const;
   Stream Sum(Stream s, View2<const float> y, const Vector& norm) const;
   // x: [T, D], normalised -> y: [T, D]. Writes this step's keys and values to `store`.
   void Attention(const LayerWeights& w, View2<const float> x, const KvStore& store,

@@ -310,11 +310,14 @@ Result<PassResult> TrainableModel::Impl::Run(const TrainBatch& in, const Objecti
   }
   // The quantised products exist in recorded form only.
   const bool recording = gradient || compute == ComputeType::kF8;
+  // Both lie in one buffer: the larger first.
   const KvStore store = Store(docs.blocks(), recording);
+  tape->recompute = gradient && objective.recompute && compute != ComputeType::kF8;
   internal::FiniteWatch watch(*exec, batch.tokens, memory);
   const Graph graph(*exec, memory, recording ? tape.get() : nullptr);
   const Step step{graph, c, batch, nullptr};
-  const View2<float> x = step.Layers(m.weights, {nullptr, store}, watch);
+  const View2<float> x =
+      step.Layers(m.weights, {nullptr, store, Store(docs.blocks(), false)}, watch);
   View2<float> x_mtp;
   if (mtp) {
     internal::FiniteWatch mtp_watch(*exec, shifted.tokens, memory);

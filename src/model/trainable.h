@@ -33,6 +33,9 @@ struct Objective {
   double mtp_scale = 0;  // lambda included; 0: the MTP layer is not run
   double balance_alpha = 0, balance_scale = 0;
   float z_loss = 0;  // weight of logsumexp^2
+  // Keeps each layer's input only and runs it again for its gradient: the same bits, less memory,
+  // a third more time. Not with kF8.
+  bool recompute = false;
   // Distillation: the teacher's distribution at each position, and how it is mixed in.
   const TeacherTopK* teacher = nullptr;  // a row for each t of the batch, at the row that predicts
   DistillOptions distill;

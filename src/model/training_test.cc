@@ -131,6 +131,24 @@ TEST_P(Training, ThreadsAndInstructionSetsLeaveEveryBit) {
   }
 }
 
+TEST_P(Training, RecomputedLayersGiveTheSameBits) {
+  const Exec exec(2, SupportedIsas().back());
+  const Case c = Open(exec, GetParam());
+  Objective o = c.objective();
+  const Result<PassResult> kept = c.model->Accumulate(c.batch(), o);
+  ASSERT_TRUE(kept.ok());
+  const std::span<float> g = c.model->parameters().gradients();
+  const std::vector<float> before(g.begin(), g.end());
+  std::fill(g.begin(), g.end(), 0.0f);
+  o.recompute = true;
+  const Result<PassResult> again = c.model->Accumulate(c.batch(), o);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(std::memcmp(before.data(), g.data(), g.size_bytes()), 0);
+  EXPECT_EQ(again->loss, kept->loss);
+  EXPECT_EQ(again->expert_tokens, kept->expert_tokens);
+  EXPECT_NEAR(again->balance_loss, kept->balance_loss, 1e-12);
+}
+
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Training,
                          testing::Values("deepseek_v3", "deepseek_v2_lite", "llama", "qwen2",
                                          "qwen3", "mixtral"),

@@ -56,7 +56,7 @@ int64_t IntegerOr(const json& object, const char* key, int64_t otherwise) {
   return value != nullptr && value->is_number() ? ToInteger(*value) : otherwise;
 }
 
-bool BoolOr(const json& object, const char* key, bool otherwise) {
+bool FlagOr(const json& object, const char* key, bool otherwise) {
   const json* value = Find(object, key);
   return value != nullptr && value->is_boolean() ? value->get<bool>() : otherwise;
 }

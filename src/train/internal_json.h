@@ -18,7 +18,7 @@ std::optional<double> OptionalNumber(const nlohmann::json& object, const char* k
 int64_t IntegerOr(const nlohmann::json& object, const char* key, int64_t otherwise);
 // A JSON number as an integer, clamped to the range; 0 for what is no number.
 int64_t ToInteger(const nlohmann::json& value);
-bool BoolOr(const nlohmann::json& object, const char* key, bool otherwise);
+bool FlagOr(const nlohmann::json& object, const char* key, bool otherwise);
 std::string TextOr(const nlohmann::json& object, const char* key, const std::string& otherwise);
 // "text" with quotes and escapes; bytes that are not UTF-8 become U+FFFD.
 std::string Quoted(const std::string& text);

@@ -178,7 +178,7 @@ Result<StepRecord> FromJsonLine(std::string_view line) {
   r.max_over_mean_load = NumberOr(object, "max_over_mean_load", 0);
   r.validation_loss = internal::OptionalNumber(object, "validation_loss");
   r.validation_bits_per_byte = internal::OptionalNumber(object, "validation_bits_per_byte");
-  r.skipped = internal::BoolOr(object, "skipped", false);
+  r.skipped = internal::FlagOr(object, "skipped", false);
   r.note = internal::TextOr(object, "note", "");
   r.rss_bytes = static_cast<uint64_t>(std::max<int64_t>(0, IntegerOr(object, "rss_bytes", 0)));
   ReadExperts(object, r);

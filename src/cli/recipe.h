@@ -1,0 +1,69 @@
+// Recipes: a TOML file that lists stages, from generated problems to a trained, evaluated model.
+//
+//   name = "nano"
+//   [[stage]]
+//   name = "pretrain"          # its folder within the run
+//   kind = "train"             # problems, tokenizer, dataset, train, evaluate
+//   ...                        # the kind's own keys
+//   [stage.smoke]              # what --smoke puts in their place
+//
+// A text "stage:NAME" anywhere a path is wanted is the folder of an earlier stage. A finished stage
+// is skipped when nothing that decides it has changed; an interrupted training stage goes on from
+// its newest checkpoint.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/config_file.h"
+#include "base/result.h"
+#include "comm/world.h"
+#include "kernels/exec.h"
+
+namespace hadal::cli {
+
+struct RecipeOptions {
+  std::string file;
+  std::string output;  // empty: runs/NAME
+  bool smoke = false, restart = false, quiet = false;
+  std::string only;      // one stage; empty: all
+  bool evaluate = true;  // run the evaluating stages as well
+  std::function<bool()> interrupted;
+};
+
+// What the stages of one run share.
+struct RecipeRun {
+  const Exec& exec;
+  World& world;
+  const RecipeOptions& options;
+  std::string name, folder, text;
+  uint64_t seed = 1;
+  std::optional<double> price_per_core_hour;
+  std::map<std::string, std::string> folders;  // of stages so far
+
+  // "stage:NAME[/FILE]" or a path as it is. Errors name the key.
+  Result<std::string> Resolve(const ConfigTable& table, std::string_view key,
+                              const std::string& text) const;
+};
+
+// Each reads its keys from the table, refuses others, and leaves its results in `folder`. With
+// check_only nothing is done but the reading.
+struct StageCall {
+  RecipeRun& run;
+  ConfigTable& table;
+  std::string folder;
+  bool check_only = false;
+};
+Status RunProblems(const StageCall& call);
+Status RunTokenizer(const StageCall& call);
+Status RunDataset(const StageCall& call);
+Status RunTrain(const StageCall& call);
+Status RunEvaluate(const StageCall& call);
+
+// Every stage is read and checked before the first one runs.
+Status RunRecipe(const Exec& exec, World& world, const RecipeOptions& options);
+
+}  // namespace hadal::cli

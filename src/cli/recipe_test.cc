@@ -1,0 +1,224 @@
+// Recipes run as a user runs them: whole, killed and resumed, on several ranks, and refused.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <thread>
+
+#include "base/file.h"
+#include "base/hash.h"
+
+namespace hadal {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kRecipe = R"(name = "tiny"
+seed = 7
+[[stage]]
+name = "problems"
+kind = "problems"
+items = 400
+families = ["chain", "sort"]
+levels = [1]
+[[stage]]
+name = "tokenizer"
+kind = "tokenizer"
+sources = ["stage:problems/train.documents.jsonl"]
+vocab_size = 384
+[[stage]]
+name = "talks"
+kind = "dataset"
+tokenizer = "stage:tokenizer"
+format = "conversation"
+sources = ["stage:problems/train.jsonl"]
+validation = 0.05
+[[stage]]
+name = "pretrain"
+kind = "train"
+tokenizer = "stage:tokenizer"
+data = ["stage:talks"]
+sequence_length = 128
+batch_sequences = 4
+micro_tokens = 256
+steps = 12
+validate_every = 4
+validate_sequences = 4
+checkpoint_every = 2
+[stage.schedule]
+learning_rate = 3e-3
+warmup_steps = 2
+[stage.model]
+model_type = "deepseek_v3"
+hidden_size = 32
+intermediate_size = 64
+moe_intermediate_size = 16
+num_hidden_layers = 2
+num_nextn_predict_layers = 1
+num_attention_heads = 2
+num_key_value_heads = 2
+n_routed_experts = 4
+n_shared_experts = 1
+num_experts_per_tok = 2
+n_group = 1
+topk_group = 1
+first_k_dense_replace = 1
+norm_topk_prob = true
+scoring_func = "sigmoid"
+topk_method = "noaux_tc"
+routed_scaling_factor = 2.5
+kv_lora_rank = 16
+qk_nope_head_dim = 16
+qk_rope_head_dim = 16
+v_head_dim = 16
+max_position_embeddings = 256
+rope_theta = 10000.0
+rms_norm_eps = 1e-6
+hidden_act = "silu"
+attention_bias = false
+tie_word_embeddings = false
+)";
+
+struct Ran {
+  int status = 0;
+  std::string output;
+};
+
+Ran Shell(const std::string& command) {
+  Ran r;
+  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  if (pipe == nullptr) return {-1, "popen"};
+  std::array<char, 4096> piece;
+  while (fgets(piece.data(), static_cast<int>(piece.size()), pipe) != nullptr) {
+    r.output += piece.data();
+  }
+  const int status = pclose(pipe);
+  r.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return r;
+}
+
+class Recipe : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = testing::TempDir() + "hadal-recipe-" + std::to_string(getpid());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    file_ = folder_ + "/tiny.toml";
+    Write(kRecipe);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  void Write(const std::string& text) { ASSERT_TRUE(WriteFileAtomic(file_, text).ok()); }
+  std::string Command(const std::string& output, const std::string& verb = "train") const {
+    return std::string(HADAL_BINARY) + " " + verb + " " + file_ + " -q --threads 1 -o " + folder_ +
+           "/" + output;
+  }
+  std::string Weights(const std::string& output) const {
+    const auto hash = Sha256File(folder_ + "/" + output + "/pretrain/model/model.safetensors");
+    return hash.ok() ? *hash : hash.error().message;
+  }
+  std::string folder_, file_;
+};
+
+TEST_F(Recipe, IsResumedToTheBitAfterKill) {
+  const Ran whole = Shell(Command("whole"));
+  ASSERT_EQ(whole.status, 0) << whole.output;
+  const std::string weights = Weights("whole");
+  ASSERT_EQ(weights.size(), 64u) << weights;
+
+  // Killed as soon as there is a checkpoint, which may be in the middle of writing the next.
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", ("exec " + Command("killed")).c_str(), nullptr);
+    _exit(127);
+  }
+  const std::string checkpoint = folder_ + "/killed/pretrain/step-2/state.json";
+  for (int i = 0; i < 6000 && !fs::exists(checkpoint); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  kill(child, SIGKILL);
+  int status = 0;
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(fs::exists(checkpoint));
+  const Ran resumed = Shell(Command("killed"));
+  ASSERT_EQ(resumed.status, 0) << resumed.output;
+  EXPECT_EQ(Weights("killed"), weights);
+
+  // A run that is whole does nothing again.
+  const auto before = fs::last_write_time(folder_ + "/whole/pretrain/model/model.safetensors");
+  ASSERT_EQ(Shell(Command("whole")).status, 0);
+  EXPECT_EQ(fs::last_write_time(folder_ + "/whole/pretrain/model/model.safetensors"), before);
+}
+
+TEST_F(Recipe, GivesTheSameBitsOnOneTwoAndFourRanks) {
+  if (Shell("which mpirun").status != 0) GTEST_SKIP() << "no mpirun here";
+  ASSERT_EQ(Shell(Command("one")).status, 0);
+  for (const int ranks : {2, 4}) {
+    const std::string name = "ranks" + std::to_string(ranks);
+    const Ran r = Shell("mpirun --allow-run-as-root --oversubscribe -n " + std::to_string(ranks) +
+                        " " + Command(name));
+    ASSERT_EQ(r.status, 0) << r.output;
+    EXPECT_EQ(Weights(name), Weights("one")) << ranks << " ranks";
+  }
+  const Ran three = Shell("mpirun --allow-run-as-root --oversubscribe -n 3 " + Command("three"));
+  EXPECT_NE(three.status, 0);
+  EXPECT_NE(three.output.find("gradient_parts"), std::string::npos) << three.output;
+}
+
+TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
+  const auto refused = [&](const std::string& from, const std::string& to,
+                           const std::string& message) {
+    std::string text = kRecipe;
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    Write(text.replace(at, from.size(), to));
+    const Ran r = Shell(Command("bad", "recipe"));
+    EXPECT_EQ(r.status, 1) << to;
+    EXPECT_NE(r.output.find(message), std::string::npos) << to << ": " << r.output;
+    EXPECT_FALSE(fs::exists(folder_ + "/bad/problems/train.jsonl")) << to;
+  };
+  refused("batch_sequences = 4", "batch_sequence = 4",
+          "tiny.toml:28: stage[3].batch_sequence: unknown key; did you mean \"batch_sequences\"?");
+  refused("steps = 12", "steps = \"many\"", "steps: is text, wants a number");
+  refused("steps = 12", "steps = 0", "steps: 0 is not within 1");
+  refused("batch_sequences = 4", "batch_sequences = 6", "gradient_parts");
+  refused("micro_tokens = 256", "micro_tokens = 64", "less than one sequence");
+  refused("stage:talks", "stage:talk", "did you mean \"talks\"?");
+  refused("\"chain\"", "\"chains\"", "did you mean \"chain\"?");
+  refused("kind = \"dataset\"", "kind = \"datasets\"", "did you mean \"dataset\"?");
+  refused("n_routed_experts = 4", "n_routed_experts = 3", "stage[3].model");
+  refused("seed = 7", "seed = 7\nsteps = 3", "tiny.toml:3: steps: unknown key");
+  refused("seed = 7", "seed 7", "tiny.toml:2");
+  Write(kRecipe);
+  const Ran nowhere = Shell(std::string(HADAL_BINARY) + " recipe " + file_ + " -q -o /dev/null/x");
+  EXPECT_EQ(nowhere.status, 1);
+  EXPECT_NE(nowhere.output.find("/dev/null/x"), std::string::npos);
+}
+
+TEST_F(Recipe, NamesDamagedShardsAndForeignCheckpoints) {
+  ASSERT_EQ(Shell(Command("run")).status, 0);
+  // One flipped bit in the middle of the ids.
+  const std::string shard = folder_ + "/run/talks/train/00000.shard";
+  FILE* f = fopen(shard.c_str(), "r+b");
+  ASSERT_NE(f, nullptr);
+  fseek(f, 3000, SEEK_SET);
+  const int byte = fgetc(f);
+  fseek(f, 3000, SEEK_SET);
+  fputc(byte ^ 4, f);
+  fclose(f);
+  fs::remove(folder_ + "/run/pretrain/done.json");
+  fs::remove_all(folder_ + "/run/pretrain/step-12");
+  fs::remove_all(folder_ + "/run/pretrain/step-10");
+  const Ran damaged = Shell(Command("run"));
+  EXPECT_EQ(damaged.status, 1);
+  EXPECT_NE(damaged.output.find("00000.shard"), std::string::npos) << damaged.output;
+}
+
+}  // namespace
+}  // namespace hadal
