@@ -17,6 +17,9 @@ struct WideRational {
 // + - * / with parentheses and signs; & | ^ ! on bits. Nothing where it is not such a formula.
 std::optional<WideRational> EvaluateForTest(std::string_view text);
 
+// "1+2=3", "4=2*2<5": every relation of the chain is true.
+bool RelationHolds(const std::string& word);
+
 // Reads a trace: every word of the form a=b, a=b>c, a<b... without letters must be true.
 struct StepCheck {
   int checked = 0;
