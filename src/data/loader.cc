@@ -261,7 +261,6 @@ Result<Loader> Loader::Open(const LoaderOptions& options) {
   }
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  int64_t targets = 0;
   for (const WeightedSet& set : options.sets) {
     if (!(set.weight > 0) || !std::isfinite(set.weight)) {
       return Error{Code::kInvalid, "the weight of " + set.path + " is " +
@@ -280,7 +279,6 @@ Result<Loader> Loader::Open(const LoaderOptions& options) {
     }
     impl->tokens += opened.tokens();
     impl->documents += opened.documents();
-    targets += opened.targets();
   }
   impl->Identify();
   impl->start.resize(impl->sets.size());
