@@ -131,7 +131,12 @@ bool StripDelimiters(std::string& text) {
       continue;
     }
     const std::string inside = text.substr(open.size(), text.size() - open.size() - close.size());
-    if (inside.find(open) != std::string::npos || inside.ends_with("\\")) continue;
+    // Another delimiter inside, unless it is an escaped one.
+    bool alone = !inside.ends_with("\\");
+    for (size_t at = inside.find(open); at != std::string::npos; at = inside.find(open, at + 1)) {
+      alone &= at > 0 && inside[at - 1] == '\\';
+    }
+    if (!alone) continue;
     text = Trimmed(inside);
     return true;
   }
