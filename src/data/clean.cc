@@ -201,7 +201,8 @@ TextKind EstimateTextKind(std::string_view text) {
   if (3 * (n.ideographs + n.kana) > n.latin + n.other) {
     return 4 * n.kana > n.ideographs ? TextKind::kOther : TextKind::kChinese;
   }
-  const bool code = 100 * n.marks >= 7 * n.printed && 10 * n.code_lines >= 3 * n.lines;
+  const bool code =
+      n.lines > 0 && 100 * n.marks >= 7 * n.printed && 10 * n.code_lines >= 3 * n.lines;
   if (code) return TextKind::kCode;
   const bool latin = n.latin > 0 && 10 * n.latin >= 9 * (n.latin + n.other);
   return latin && SoundsEnglish(text) ? TextKind::kEnglish : TextKind::kOther;

@@ -62,6 +62,7 @@ struct QualityOptions {
   int64_t min_stop_words = 2;
   double max_repeated_lines = 0.3;       // share of lines that were there before
   double max_repeated_line_bytes = 0.2;  // the same by bytes
+  int64_t min_group_words = 200;         // shorter texts repeat a group by chance
   double max_top_2_gram = 0.20, max_top_3_gram = 0.18, max_top_4_gram = 0.16;  // share of bytes
   int64_t max_code_line = 1000;
   double max_mean_code_line = 100;

@@ -87,7 +87,7 @@ Statistics Count(std::string_view text) {
 
 // The share of the text's word bytes that the commonest group of n words covers.
 double TopGroupShare(const std::vector<Word>& words, size_t n) {
-  if (words.size() < 4 * n) return 0;
+  if (words.size() < n) return 0;
   const size_t slots = std::bit_ceil(2 * words.size());
   std::vector<std::pair<uint64_t, uint32_t>> table(slots);  // a group's hash, how often
   uint64_t total = 0;
@@ -120,6 +120,7 @@ Quality JudgeRepetition(std::string_view text, const Statistics& s, const Qualit
   }
   std::vector<Word> words;
   internal::SplitWords(text, &words);
+  if (static_cast<int64_t>(words.size()) < options.min_group_words) return Quality::kKeep;
   if (TopGroupShare(words, 2) > options.max_top_2_gram ||
       TopGroupShare(words, 3) > options.max_top_3_gram ||
       TopGroupShare(words, 4) > options.max_top_4_gram) {

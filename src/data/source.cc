@@ -309,7 +309,7 @@ Result<std::optional<Document>> DocumentSource::Impl::NextText() {
   }
   const std::string& path = files[next_file - 1];
   std::string where = path;
-  if (offset > 0) where += "+" + std::to_string(offset);
+  if (offset > 0) where.append(1, '+').append(std::to_string(offset));
   size_t cut = held.size();
   if (cut > most) {
     const size_t line_end = held.rfind('\n', most - 1);
