@@ -68,13 +68,13 @@ TEST(Answer, Math500) {
   for (const std::string& a : golds) {
     EXPECT_EQ(CheckAnswer(a, a).verdict, Verdict::kRight) << a;
     for (const std::string& b : golds) {
-      if (a == b) continue;
+      if (!(a < b)) continue;
       const AnswerCheck check = CheckAnswer(a, b);
       EXPECT_NE(check.verdict, Verdict::kError) << a << ": " << check.reason;
       equal += check.verdict == Verdict::kRight ? 1 : 0;
     }
   }
-  EXPECT_EQ(equal, 23);  // "120" and "120^\circ", "5" and "x=5", "1,-2" and "-2,1", ...
+  EXPECT_EQ(equal, 11);  // "120" and "120^\circ", "5" and "x=5", "1,-2" and "-2,1", ...
 }
 
 TEST(Answer, AnyBytesGetAVerdictSoon) {

