@@ -100,9 +100,8 @@ void AskSort(Draft& d, size_t kind, size_t which) {
       d.prompt << d.Say("Sort from large to small: ", "从大到小排列: ");
       break;
     case 2:
-      d.prompt << d.Say("Sorted from small to large, which comes at place ",
-                        "从小到大排列, 求第几个: ")
-               << which << d.Say(": ", "; ");
+      d.prompt << d.Say("Sorted from small to large, which comes at place ", "从小到大排列, 求第 ")
+               << which << d.Say(": ", " 个: ");
       break;
     default:
       d.prompt << d.Say("Find the median of ", "求中位数: ");
