@@ -14,7 +14,7 @@
 namespace hadal::eval {
 
 struct Prompt {
-  std::string text;  // the user's message
+  std::string text = {};  // the user's message
   uint64_t seed = 0;
 };
 
@@ -24,21 +24,22 @@ struct Budget {
 };
 
 struct Completion {
-  std::string text;  // thoughts and their tags included; "<think>" first when the prompt opened it
-  std::string finish;  // "stop", "length", "context", "error", ...
-  std::string error;   // nonempty: there is no answer, and the grade is Verdict::kError
+  std::string text =
+      {};  // thoughts and their tags included; "<think>" first when the prompt opened it
+  std::string finish = {};  // "stop", "length", "context", "error", ...
+  std::string error = {};   // nonempty: there is no answer, and the grade is Verdict::kError
   int64_t prompt_tokens = 0, tokens = 0;
-  std::string prompt_hash;  // SHA-256 of what the model was given, where that is known
+  std::string prompt_hash = {};  // SHA-256 of what the model was given, where that is known
 };
 
 // Text whose bytes are predicted after `context`.
 struct Scored {
-  std::string context, text;
+  std::string context = {}, text = {};
 };
 struct Score {
   double logprob = 0;  // of the text's tokens, natural logarithm
   int64_t tokens = 0;
-  std::string error;
+  std::string error = {};
 };
 
 class Backend {
@@ -65,9 +66,10 @@ Result<std::unique_ptr<Backend>> OpenEngineBackend(const Bundle& bundle,
                                                    const EngineBackendOptions& options);
 
 struct EndpointOptions {
-  std::string url;  // "http://host:8000/v1": /chat/completions is put after it
-  std::string model;
-  std::string key;  // bearer token, never sent over plain HTTP except to this machine; or empty
+  std::string url = {};  // "http://host:8000/v1": /chat/completions is put after it
+  std::string model = {};
+  std::string key =
+      {};  // bearer token, never sent over plain HTTP except to this machine; or empty
   int concurrency = 4;
   int attempts = 3;  // of a request that fails by network, 429 or 5xx
   int64_t timeout_seconds = 600;

@@ -24,13 +24,13 @@ struct EvalOptions {
   int64_t max_tokens = 0;  // a sample; 0: what each task says
   float temperature = -1;  // -1: 0 for one sample, 0.6 with top_p 0.95 for more
   uint64_t seed = 0;
-  bool strict = false;          // only the answer format that the prompt asks for
-  std::vector<int64_t> pass_k;  // pass@k for these, besides 1
+  bool strict = false;               // only the answer format that the prompt asks for
+  std::vector<int64_t> pass_k = {};  // pass@k for these, besides 1
   // Written when not empty: folder/evaluation.json and folder/samples.jsonl; log: the samples only.
-  std::string folder, log;
+  std::string folder = {}, log = {};
   // done and total count samples of all tasks; false stops.
-  std::function<bool(int64_t done, int64_t total)> progress;
-  EngineBackendOptions engine;  // of EvaluateBundle
+  std::function<bool(int64_t done, int64_t total)> progress = {};
+  EngineBackendOptions engine = {};  // of EvaluateBundle
 };
 
 struct TaskResult {
@@ -66,7 +66,7 @@ std::string ResultsToText(const std::vector<TaskResult>& results, const EvalOpti
 
 // Procedural problems, one task a (family, level).
 struct ProceduralOptions {
-  std::vector<Family> families;  // empty: all
+  std::vector<Family> families = {};  // empty: all
   int first_level = 1, last_level = 4;
   Split split = Split::kTest;  // kValidation while training
   Language language = Language::kEnglish;

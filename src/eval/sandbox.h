@@ -22,7 +22,7 @@ namespace hadal::eval {
 
 struct SandboxLimits {
   int64_t cpu_seconds = 5;
-  int64_t wall_seconds = 15;
+  int64_t wall_seconds = 60;         // far more, so that a busy machine fails no program
   int64_t memory_bytes = 512 << 20;  // of address space
   int64_t scratch_bytes = 16 << 20;  // of /tmp, and of a file
   int64_t output_bytes = 64 << 10;   // of each of standard output and error
