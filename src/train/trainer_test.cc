@@ -206,8 +206,10 @@ TEST(Checkpoint, PrunesAllButTheNewestAndTheBest) {
 
 TEST(Trainer, AdaptersTrainAndLeaveTheRest) {
   TrainOptions o = Options();
-  o.lora.rank = 4;
-  o.schedule.learning_rate = 3e-2;
+  o.lora.rank = 8;
+  o.lora.alpha = 32;
+  o.lora.targets = {"lm_head", "self_attn", "_proj.weight"};
+  o.schedule.learning_rate = 1e-2;
   Bench b(o);
   const Parameters& p = b.model->parameters();
   const int64_t embed = p.Find("model.embed_tokens.weight");
