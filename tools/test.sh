@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the release, dev (sanitizers) and fuzz trees, then runs every check and test as one ctest run.
+# Builds the release tree and the dev tree (clang: sanitizers, tests, fuzzers), then runs every check
+# and test as one ctest run.
 #   tools/test.sh [ctest arguments]      HADAL_FUZZ_SECONDS=20
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,7 +44,6 @@ build() {  # preset, targets...
 }
 build release all
 build dev all
-build fuzz fuzzers
 
 # Sanitizers of this age do not know kernels that place mappings more than 28 random bits apart, and the
 # search for leaks wants ptrace, which some sandboxes refuse.
@@ -62,10 +62,10 @@ if ! "${run[@]}" build/dev/src/base/base_test --gtest_list_tests >build/sanitize
   fi
 fi
 
-# One list of tests over the trees and the checks of the sources.
+# One list of tests over both trees and the checks of the sources.
 mkdir -p build/all
 {
-  printf 'subdirs(../release)\nsubdirs(../dev)\nsubdirs(../fuzz)\n'
+  printf 'subdirs(../release)\nsubdirs(../dev)\n'
   for check in format layers headers tidy docs commands; do
     printf 'add_test(check.%s "%s/tools/checks/%s.sh")\n' "$check" "$PWD" "$check"
     printf 'set_tests_properties(check.%s PROPERTIES WORKING_DIRECTORY "%s" SKIP_RETURN_CODE 77)\n' "$check" "$PWD"

@@ -137,6 +137,10 @@ Status RunStage(RecipeRun& run, Stage& stage) {
 
 }  // namespace
 
+std::string RecipeRun::Command() const {
+  return "hadal recipe " + options.file + (options.smoke ? " --smoke" : "");
+}
+
 Result<std::string> RecipeRun::Resolve(const ConfigTable& table, std::string_view key,
                                        const std::string& path) const {
   constexpr std::string_view kPrefix = "stage:";
@@ -179,6 +183,14 @@ Status RunRecipe(const Exec& exec, World& world, const RecipeOptions& options) {
     fs::create_directories(run.folder, ec);
     if (ec) return Error{Code::kIo, run.folder + ": cannot be made: " + ec.message()};
     TRY(WriteFileAtomic(run.folder + "/recipe.toml", run.text));
+    const nlohmann::json about = {{"program", "hadal"},
+                                  {"title", run.name},
+                                  {"commands", {run.Command()}},
+                                  {"seed", run.seed},
+                                  {"recipe_sha256", Sha256Hex(run.text)},
+                                  {"threads", exec.threads()},
+                                  {"ranks", world.size()}};
+    TRY(WriteFileAtomic(run.folder + "/run.json", about.dump(2) + "\n"));
   }
   for (size_t i = 0; i < stages.size(); ++i) {
     if (!options.only.empty() && stages[i].name != options.only) continue;

@@ -44,6 +44,8 @@ struct RecipeRun {
   std::optional<double> price_per_core_hour;
   std::map<std::string, std::string> folders;  // of stages so far
 
+  // What a reader types to do the run again.
+  std::string Command() const;
   // "stage:NAME[/FILE]" or a path as it is. Errors name the key.
   Result<std::string> Resolve(const ConfigTable& table, std::string_view key,
                               const std::string& text) const;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "cli/data.h"
 #include "cli/recipe.h"
 #include "data/build.h"
 #include "data/conversation.h"
@@ -171,20 +172,6 @@ Status RunTokenizer(const StageCall& call) {
 
 namespace {
 
-Result<Tokenizer> OpenTokenizer(const std::string& folder, std::string* chat_template) {
-  const std::string json = TRY(ReadFile(folder + "/tokenizer.json", 64 << 20));
-  const Result<std::string> config = ReadFile(folder + "/tokenizer_config.json", 64 << 20);
-  const std::string config_text = config.ok() ? *config : "{}";
-  const Json parsed = Json::parse(config_text, nullptr, false);
-  if (parsed.is_object() && parsed.contains("chat_template") &&
-      parsed["chat_template"].is_string()) {
-    *chat_template = parsed["chat_template"];
-  } else {
-    *chat_template = DefaultChatTemplate();
-  }
-  return Tokenizer::FromJson(json, config_text);
-}
-
 Json Summary(const BuildReport& r) {
   Json dropped = Json::object();
   for (const auto& [reason, count] : r.dropped) dropped[reason] = count;
@@ -288,7 +275,9 @@ Status BuildStream(const Tokenizer& tokenizer, const DatasetStage& stage,
 Status RunDataset(const StageCall& call) {
   DatasetStage stage = TRY(ReadDataset(call));
   if (call.check_only) return {};
-  const Tokenizer tokenizer = TRY(OpenTokenizer(stage.tokenizer, &stage.talks.chat_template));
+  const TokenizerFolder opened = TRY(OpenTokenizer(stage.tokenizer));
+  const Tokenizer& tokenizer = opened.tokenizer;
+  stage.talks.chat_template = opened.chat_template;
   if (stage.format == DatasetStage::kStream) return BuildStream(tokenizer, stage, call.folder);
   const BuildReport report = stage.format == DatasetStage::kConversation
                                  ? TRY(BuildConversations(tokenizer, stage.talks))

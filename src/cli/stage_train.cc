@@ -67,6 +67,7 @@ Result<RunOptions> ReadRun(const StageCall& call) {
   o.folder = call.folder;
   o.title = call.run.name + "/" + TRY(t.Text("name"));
   o.recipe = call.run.text;
+  o.commands = {call.run.Command() + " --stage " + TRY(t.Text("name"))};
   o.price_per_core_hour = call.run.price_per_core_hour;
   o.quiet = call.run.options.quiet;
   o.interrupted = call.run.options.interrupted;

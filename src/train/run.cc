@@ -204,6 +204,7 @@ Status Run::WriteRunFile() const {
   nlohmann::json run = {
       {"program", "hadal"},
       {"title", o_.title},
+      {"commands", o_.commands},
       {"seed", o_.options.seed},
       {"options", state_.fingerprint},
       {"from", o_.from},
@@ -289,10 +290,13 @@ Status Run::Save() {
   state_.trainer = trainer_->state();
   state_.cursor = loader_->cursor().ToJson();
   TRY(SaveCheckpoint(o_.folder, world_, *trainer_, *model_, state_, texts_));
+  const std::vector<std::string> ledgers = world_.GatherStrings(meter_->Read().ToJson());
   if (!root()) return {};
   PruneCheckpoints(o_.folder, o_.options.keep_checkpoints, state_.best_step);
   TRY(metrics_->Sync());
-  Ledger ledger = meter_->Read();
+  std::vector<Ledger> ranks;
+  for (const std::string& text : ledgers) ranks.push_back(TRY(Ledger::FromJson(text)));
+  Ledger ledger = MergeRanks(ranks);
   if (earlier_) ledger = MergeSessions(*earlier_, ledger);
   return WriteLedger(ledger, o_.folder + "/ledger.json");
 }
@@ -315,8 +319,8 @@ Status Run::OneStep() {
   record.elapsed_seconds = state_.elapsed_seconds;
   record.rss_bytes = PeakRss();
   summary_.loss = record.loss;
-  meter_->Add(record.tokens, record.model_flops);
   if (root()) {
+    meter_->Add(record.tokens, record.model_flops);
     TRY(metrics_->Append(record));
     if (view_ != nullptr) {
       const Ledger so_far = meter_->Read();

@@ -24,6 +24,7 @@ struct RunOptions {
   std::string folder;
   std::string title;      // for people
   std::string recipe;     // text of the recipe, kept as RUN/recipe.toml
+  std::vector<std::string> commands;  // that do this run again, for the report
   std::string config;     // config.json text of a new model; empty: `from`
   std::string from;       // folder or file to start from
   std::string tokenizer;  // folder with tokenizer.json
