@@ -99,8 +99,6 @@ ModelConfig Tiny(Arch arch) {
 
 constexpr Arch kArchs[] = {Arch::kLlama,   Arch::kQwen2,      Arch::kQwen3,
                            Arch::kMixtral, Arch::kDeepseekV2, Arch::kDeepseekV3};
-constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
-                            DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
 
 std::vector<int32_t> Tokens(const ModelConfig& c, int64_t n, uint64_t seed) {
   Rng rng(seed);
@@ -205,7 +203,8 @@ TEST_P(BitwiseTest, ThreadsBatchChunkAndIsaDoNotMatter) {
 #ifdef __SANITIZE_ADDRESS__
 constexpr DType kBitwiseTypes[] = {DType::kF32, DType::kQ4_K};
 #else
-constexpr const auto& kBitwiseTypes = kTypes;
+constexpr DType kBitwiseTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
+                                   DType::kQ8_0, DType::kQ4_0, DType::kQ4_K};
 #endif
 INSTANTIATE_TEST_SUITE_P(Types, BitwiseTest, testing::ValuesIn(kBitwiseTypes),
                          [](const auto& info) { return std::string(Info(info.param).name); });

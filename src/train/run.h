@@ -22,12 +22,12 @@ namespace hadal {
 
 struct RunOptions {
   std::string folder;
-  std::string title;      // for people
-  std::string recipe;     // text of the recipe, kept as RUN/recipe.toml
+  std::string title;                  // for people
+  std::string recipe;                 // text of the recipe, kept as RUN/recipe.toml
   std::vector<std::string> commands;  // that do this run again, for the report
-  std::string config;     // config.json text of a new model; empty: `from`
-  std::string from;       // folder or file to start from
-  std::string tokenizer;  // folder with tokenizer.json
+  std::string config;                 // config.json text of a new model; empty: `from`
+  std::string from;                   // folder or file to start from
+  std::string tokenizer;              // folder with tokenizer.json
   std::vector<WeightedSet> train;
   std::vector<WeightedSet> validation;  // empty: none
   TrainOptions options;
