@@ -184,7 +184,7 @@ TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
     EXPECT_FALSE(fs::exists(folder_ + "/bad/problems/train.jsonl")) << to;
   };
   refused("batch_sequences = 4", "batch_sequence = 4",
-          "tiny.toml:28: stage[3].batch_sequence: unknown key; did you mean \"batch_sequences\"?");
+          "tiny.toml:27: stage[3].batch_sequence: unknown key; did you mean \"batch_sequences\"?");
   refused("steps = 12", "steps = \"many\"", "steps: is text, wants a number");
   refused("steps = 12", "steps = 0", "steps: 0 is not within 1");
   refused("batch_sequences = 4", "batch_sequences = 6", "gradient_parts");
@@ -192,7 +192,7 @@ TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
   refused("stage:talks", "stage:talk", "did you mean \"talks\"?");
   refused("\"chain\"", "\"chains\"", "did you mean \"chain\"?");
   refused("kind = \"dataset\"", "kind = \"datasets\"", "did you mean \"dataset\"?");
-  refused("n_routed_experts = 4", "n_routed_experts = 3", "stage[3].model");
+  refused("kv_lora_rank = 16", "kv_lora_rank = -16", "stage[3].model: ");
   refused("seed = 7", "seed = 7\nsteps = 3", "tiny.toml:3: steps: unknown key");
   refused("seed = 7", "seed 7", "tiny.toml:2");
   Write(kRecipe);

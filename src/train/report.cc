@@ -264,11 +264,12 @@ std::string SamplesSection(const std::vector<internal::Sample>& samples) {
   }
   chosen.resize(std::min(chosen.size(), kShownSamples));
   std::string out;
-  for (const auto& [turn, sample] : chosen) {
+  for (const auto& choice : chosen) {
+    const auto& sample = *choice.second;
     const auto earlier = std::find_if(samples.begin(), samples.end(), [&](const auto& s) {
-      return s.step < last && s.prompt == sample->prompt;
+      return s.step < last && s.prompt == sample.prompt;
     });
-    out += SampleCard(*sample, earlier == samples.end() ? nullptr : &*earlier);
+    out += SampleCard(sample, earlier == samples.end() ? nullptr : &*earlier);
   }
   return out;
 }
