@@ -26,11 +26,12 @@ struct Kind {
   std::string_view name, verb;
   Status (*run)(const StageCall&);
 };
-constexpr std::array<Kind, 5> kKinds = {{{"problems", "data problems", RunProblems},
+constexpr std::array<Kind, 6> kKinds = {{{"problems", "data problems", RunProblems},
                                          {"tokenizer", "data tokenizer", RunTokenizer},
                                          {"dataset", "data build", RunDataset},
                                          {"train", "train", RunTrain},
-                                         {"evaluate", "eval", RunEvaluate}}};
+                                         {"evaluate", "eval", RunEvaluate},
+                                         {"compare", "compare", RunCompare}}};
 constexpr const char* kDoneFile = "done.json";
 constexpr const char* kSchema = "2";  // of what stages leave; raise it when that changes
 

@@ -3,7 +3,8 @@
 //   name = "nano"
 //   [[stage]]
 //   name = "pretrain"          # its folder within the run
-//   kind = "train"             # problems, tokenizer, dataset, train, evaluate
+//   kind = "train"             # problems, tokenizer, dataset, train, evaluate,
+//                              # compare
 //   ...                        # the kind's own keys
 //   [stage.smoke]              # what --smoke puts in their place
 //
@@ -64,6 +65,7 @@ Status RunTokenizer(const StageCall& call);
 Status RunDataset(const StageCall& call);
 Status RunTrain(const StageCall& call);
 Status RunEvaluate(const StageCall& call);
+Status RunCompare(const StageCall& call);
 
 // Every stage is read and checked before the first one runs.
 Status RunRecipe(const Exec& exec, World& world, const RecipeOptions& options);
