@@ -26,12 +26,13 @@ struct Kind {
   std::string_view name, verb;
   Status (*run)(const StageCall&);
 };
-constexpr std::array<Kind, 6> kKinds = {{{"problems", "data problems", RunProblems},
+constexpr std::array<Kind, 7> kKinds = {{{"problems", "data problems", RunProblems},
                                          {"tokenizer", "data tokenizer", RunTokenizer},
                                          {"dataset", "data build", RunDataset},
                                          {"train", "train", RunTrain},
                                          {"evaluate", "eval", RunEvaluate},
-                                         {"compare", "compare", RunCompare}}};
+                                         {"compare", "compare", RunCompare},
+                                         {"generate", "generate", RunGenerate}}};
 constexpr const char* kDoneFile = "done.json";
 constexpr const char* kSchema = "2";  // of what stages leave; raise it when that changes
 

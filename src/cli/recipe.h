@@ -22,6 +22,7 @@
 #include "base/config_file.h"
 #include "base/result.h"
 #include "comm/world.h"
+#include "data/problems.h"
 #include "kernels/exec.h"
 
 namespace hadal::cli {
@@ -66,6 +67,28 @@ Status RunDataset(const StageCall& call);
 Status RunTrain(const StageCall& call);
 Status RunEvaluate(const StageCall& call);
 Status RunCompare(const StageCall& call);
+Status RunGenerate(const StageCall& call);
+
+// Problems of families, levels and languages, as the keys `families`, `levels`, `languages` and
+// `seed` name them.
+struct ProblemMix {
+  std::vector<Family> families;
+  std::vector<int> levels;
+  std::vector<Language> languages;
+  uint64_t seed = 1;
+};
+Result<ProblemMix> ReadMix(const StageCall& call);
+
+// Items round the families, levels and languages; of each combination the stream of its split.
+class ProblemCycle {
+ public:
+  ProblemCycle(const ProblemMix& mix, Split split);
+  Problem Next();
+
+ private:
+  std::vector<ProblemStream> streams_;
+  size_t next_ = 0;
+};
 
 // Every stage is read and checked before the first one runs.
 Status RunRecipe(const Exec& exec, World& world, const RecipeOptions& options);

@@ -30,12 +30,7 @@ Result<std::vector<std::string>> Paths(const StageCall& call, std::string_view k
   return paths;
 }
 
-struct ProblemMix {
-  std::vector<Family> families;
-  std::vector<int> levels;
-  std::vector<Language> languages;
-  uint64_t seed = 1;
-};
+}  // namespace
 
 Result<ProblemMix> ReadMix(const StageCall& call) {
   ProblemMix mix;
@@ -70,20 +65,26 @@ Result<ProblemMix> ReadMix(const StageCall& call) {
   return mix;
 }
 
-// Items round the families, levels and languages; of each combination the stream of its split.
-Status WriteProblems(const ProblemMix& mix, Split split, int64_t items, const std::string& stem) {
-  std::vector<ProblemStream> streams;
+ProblemCycle::ProblemCycle(const ProblemMix& mix, Split split) {
   for (const int level : mix.levels) {
     for (const Family family : mix.families) {
       for (const Language language : mix.languages) {
-        streams.emplace_back(ProblemStreamOptions{mix.seed, family, level, language, split});
+        streams_.emplace_back(ProblemStreamOptions{mix.seed, family, level, language, split});
       }
     }
   }
+}
+
+Problem ProblemCycle::Next() { return streams_[next_++ % streams_.size()].Next(); }
+
+namespace {
+
+Status WriteProblems(const ProblemMix& mix, Split split, int64_t items, const std::string& stem) {
+  ProblemCycle cycle(mix, split);
   AtomicFile talks = TRY(AtomicFile::Create(stem + ".jsonl"));
   AtomicFile documents = TRY(AtomicFile::Create(stem + ".documents.jsonl"));
   for (int64_t i = 0; i < items; ++i) {
-    const Problem p = streams[static_cast<size_t>(i) % streams.size()].Next();
+    const Problem p = cycle.Next();
     TRY(talks.Write(ConversationJson(p) + "\n"));
     TRY(documents.Write(
         Json{{"text", DocumentText(p)}}.dump(-1, ' ', false, Json::error_handler_t::replace) +
