@@ -101,7 +101,8 @@ bool Better(const std::pair<float, int32_t>& a, const std::pair<float, int32_t>&
 
 Error OutOfRange(std::string_view field, double value, std::string_view range) {
   std::string text = std::to_string(value);
-  if (value == std::floor(value)) text = std::to_string(static_cast<int64_t>(value));
+  if (std::abs(value) < 1e15 && value == std::floor(value))
+    text = std::to_string(static_cast<int64_t>(value));
   if (std::isnan(value)) text = "NaN";
   if (std::isinf(value)) text = value > 0 ? "Inf" : "-Inf";
   return Error{Code::kInvalid,

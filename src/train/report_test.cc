@@ -233,7 +233,7 @@ TEST_F(ReportTest, DamageIsNamedAndTheRestShown) {
   Put("ledger.json", "{\"tokens\":");
   Put("run.json", "[1,2]");
   Put("samples.jsonl",
-      std::string("\xff\xfe\n[]\n{\"step\":1,\"prompt\":7,\"completion\":null}\n\0x", 55));
+      std::string("\xff\xfe\n[]\n{\"step\":1,\"prompt\":7,\"completion\":null}\n\0x", 48));
   Put("evaluation.json", "{\"not\":\"a list\"}");
   Put("claims.json", "[1,\"x\",{}]");
   Put("recipe.json", "{\"stages\":[7]}");
