@@ -1,7 +1,6 @@
 // hadal bench: speed against the machine's limits and against other programs, in one run.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include "cli/bench_peers.h"
 #include "cli/bench_shape.h"
 #include "cli/bench_train.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/param_reader.h"
 #include "cli/session.h"
@@ -311,19 +311,17 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddBench(CLI::App& app, Status& status) {
+void AddBench(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("bench", "Measure speed against the machine and its peers");
+  Verb* verb = app.add_subcommand("bench", "Measure speed against the machine and its peers");
   verb->add_option("-m,--model", flags->model.model, "GGUF file, folder or name of a pulled model");
   AddThreads(*verb, flags->model.threads);
   verb->add_flag("--limits", flags->limits, "Measure the machine alone");
-  verb->add_option("--prompt", flags->prompt, "Tokens of the prompt")
-      ->check(CLI::Range(1, 1 << 20));
-  verb->add_option("--generate", flags->generate, "Tokens to generate")
-      ->check(CLI::Range(1, 1 << 20));
-  verb->add_option("--parallel", flags->parallel, "Sequences at once")->check(CLI::Range(1, 1024));
+  verb->add_option("--prompt", flags->prompt, "Tokens of the prompt")->check(Range(1, 1 << 20));
+  verb->add_option("--generate", flags->generate, "Tokens to generate")->check(Range(1, 1 << 20));
+  verb->add_option("--parallel", flags->parallel, "Sequences at once")->check(Range(1, 1024));
   verb->add_option("--rounds", flags->rounds, "Interleaved rounds; the median counts")
-      ->check(CLI::Range(1, 1000));
+      ->check(Range(1, 1000));
   verb->add_option("--shape", flags->shape, "Random weights instead of a model: v2-lite or smol");
   verb->add_option("--type", flags->type, "With --shape: type of the weights");
   verb->add_option("--write", flags->write, "With --shape: write it as GGUF and use the file");
@@ -331,15 +329,15 @@ void AddBench(CLI::App& app, Status& status) {
   verb->add_option("--peer-batched", flags->batched_peers, "A llama-batched-bench; repeatable");
   verb->add_option("--train", flags->train.config, "Train this config.json instead");
   verb->add_option("--batch", flags->train.batch, "With --train: sequences a step")
-      ->check(CLI::Range(1, 1 << 16));
+      ->check(Range(1, 1 << 16));
   verb->add_option("--sequence", flags->train.sequence, "With --train: tokens a sequence")
-      ->check(CLI::Range(2, 1 << 20));
+      ->check(Range(2, 1 << 20));
   verb->add_option("--micro-tokens", flags->train.micro_tokens, "With --train: tokens a pass")
-      ->check(CLI::Range(2, 1 << 24));
+      ->check(Range(2, 1 << 24));
   verb->add_option("--steps", flags->train.steps, "With --train: steps measured")
-      ->check(CLI::Range(1, 1000));
+      ->check(Range(1, 1000));
   verb->add_option("--compute", flags->train.compute, "With --train: f32, bf16 or fp8")
-      ->check(CLI::IsMember({"f32", "bf16", "fp8"}));
+      ->check(OneOf({"f32", "bf16", "fp8"}));
   AddJson(*verb, flags->json);
   verb->footer(
       "Examples:\n"

@@ -1,10 +1,10 @@
 // hadal chat: talk to a model in the terminal.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
 #include "cli/line_reader.h"
@@ -187,14 +187,14 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddChat(CLI::App& app, Status& status) {
+void AddChat(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("chat", "Talk to a model");
+  Verb* verb = app.add_subcommand("chat", "Talk to a model");
   AddModelFlags(*verb, flags->model);
   AddSamplingFlags(*verb, flags->sampling);
   verb->add_option("--system", flags->system, "System message");
   verb->add_option("--thinking", flags->thinking, "What to show of the model's thoughts")
-      ->check(CLI::IsMember({"show", "collapse", "hide"}))
+      ->check(OneOf({"show", "collapse", "hide"}))
       ->capture_default_str();
   verb->add_flag("-v,--verbose", flags->verbose, "Speed after each answer");
   verb->footer(

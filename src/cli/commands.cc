@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 
 #include "base/terminal.h"
+#include "cli/command_line.h"
 
 namespace hadal::cli {
 namespace {
@@ -26,11 +26,8 @@ void PrintError(std::string message) {
   fmt::print(stderr, "hadal: error: {}\n", message);
 }
 
-int Usage(const CLI::App& app, const CLI::ParseError& error) {
-  if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-  const auto chosen = app.get_subcommands();
-  PrintError(fmt::format("{} (see hadal{} --help)", error.what(),
-                         chosen.empty() ? "" : " " + chosen.front()->get_name()));
+int Usage(const std::string& wrong, const std::string& verb) {
+  PrintError(fmt::format("{} (see hadal{} --help)", wrong, verb.empty() ? "" : " " + verb));
   return 2;
 }
 
@@ -40,22 +37,18 @@ int Main(int argc, const char* const* argv) {
   signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error, not a death
   Status status;
   try {
-    CLI::App app("Runs DeepSeek-architecture models and their students: exact, fast, on a CPU.",
-                 "hadal");
-    app.set_version_flag("--version", "hadal 0.1.0");
-    app.require_subcommand(1);
-    app.footer(kFooter);
-    app.get_formatter()->column_width(34);
+    Program program("Runs DeepSeek-architecture models and their students: exact, fast, on a CPU.",
+                    "hadal", "hadal 0.1.0");
+    program.verbs().require_subcommand(1);
+    program.verbs().footer(kFooter);
     for (const auto add : {AddChat, AddComplete, AddPull, AddList, AddInspect, AddConvert,
                            AddQuantize, AddPerplexity, AddBench, AddVerify, AddData, AddRecipe,
                            AddTrain, AddEval, AddCost, AddReport}) {
-      add(app, status);
+      add(program.verbs(), status);
     }
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-      return Usage(app, error);
-    }
+    const Parsed parsed = program.Parse(argc, argv);
+    if (parsed.printed) return 0;
+    if (parsed.wrong) return Usage(*parsed.wrong, parsed.verb);
   } catch (const std::exception& error) {  // the last line of defence: libraries and memory
     PrintError(error.what());
     return 1;

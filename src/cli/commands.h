@@ -3,29 +3,26 @@
 #pragma once
 
 #include "base/result.h"
-
-namespace CLI {
-class App;
-}
+#include "cli/command_line.h"
 
 namespace hadal::cli {
 
-void AddChat(CLI::App& app, Status& status);
-void AddComplete(CLI::App& app, Status& status);
-void AddPull(CLI::App& app, Status& status);
-void AddList(CLI::App& app, Status& status);
-void AddInspect(CLI::App& app, Status& status);
-void AddConvert(CLI::App& app, Status& status);
-void AddQuantize(CLI::App& app, Status& status);
-void AddPerplexity(CLI::App& app, Status& status);
-void AddBench(CLI::App& app, Status& status);
-void AddVerify(CLI::App& app, Status& status);
-void AddData(CLI::App& app, Status& status);
-void AddRecipe(CLI::App& app, Status& status);
-void AddTrain(CLI::App& app, Status& status);
-void AddEval(CLI::App& app, Status& status);
-void AddCost(CLI::App& app, Status& status);
-void AddReport(CLI::App& app, Status& status);
+void AddChat(Verb& app, Status& status);
+void AddComplete(Verb& app, Status& status);
+void AddPull(Verb& app, Status& status);
+void AddList(Verb& app, Status& status);
+void AddInspect(Verb& app, Status& status);
+void AddConvert(Verb& app, Status& status);
+void AddQuantize(Verb& app, Status& status);
+void AddPerplexity(Verb& app, Status& status);
+void AddBench(Verb& app, Status& status);
+void AddVerify(Verb& app, Status& status);
+void AddData(Verb& app, Status& status);
+void AddRecipe(Verb& app, Status& status);
+void AddTrain(Verb& app, Status& status);
+void AddEval(Verb& app, Status& status);
+void AddCost(Verb& app, Status& status);
+void AddReport(Verb& app, Status& status);
 
 // The program: exit code 0; 1 with one line on stderr when a command fails; 2 for wrong usage.
 int Main(int argc, const char* const* argv);

@@ -1,7 +1,6 @@
 // hadal complete: one prompt, one answer.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <iostream>
 #include <iterator>
 #include <memory>
@@ -10,6 +9,7 @@
 #include "base/file.h"
 #include "base/terminal.h"
 #include "cli/answer_json.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 
@@ -101,9 +101,9 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddComplete(CLI::App& app, Status& status) {
+void AddComplete(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("complete", "Answer one prompt");
+  Verb* verb = app.add_subcommand("complete", "Answer one prompt");
   verb->add_option("prompt", flags->prompt, "The prompt; - or nothing: standard input");
   verb->add_option("-f,--file", flags->file, "Read the prompt from a file");
   verb->add_option("--system", flags->system, "A system message before it");
@@ -113,7 +113,7 @@ void AddComplete(CLI::App& app, Status& status) {
   verb->add_option("--stop", flags->stop, "End at this text; may be given several times");
   verb->add_option("--logprobs", flags->logprobs,
                    "With --json: log-probabilities of the chosen and that many best tokens")
-      ->check(CLI::Range(0, 128));
+      ->check(Range(0, 128));
   verb->add_flag("--ignore-eos", flags->ignore_eos, "Go on past the model's own end");
   verb->add_flag("-v,--verbose", flags->verbose, "Timings on stderr");
   AddJson(*verb, flags->json);

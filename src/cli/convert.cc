@@ -1,13 +1,13 @@
 // hadal convert: Hugging Face folder to GGUF and back.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/conversion.h"
 #include "cli/param_reader.h"
@@ -70,10 +70,10 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddConvert(CLI::App& app, Status& status) {
+void AddConvert(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
   flags->type = "BF16";
-  CLI::App* verb = app.add_subcommand("convert", "Hugging Face folder to GGUF, or back");
+  Verb* verb = app.add_subcommand("convert", "Hugging Face folder to GGUF, or back");
   verb->add_option("model,-m,--model", flags->model, "Folder, GGUF file or name of a pulled model")
       ->required();
   verb->add_option("-o,--output", flags->output, "A .gguf file, or a folder when the model is GGUF")

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -11,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "kernels/limits.h"
@@ -187,9 +187,9 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddCost(CLI::App& app, Status& status) {
+void AddCost(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("cost", "What training costs: of a run, a plan, a paper");
+  Verb* verb = app.add_subcommand("cost", "What training costs: of a run, a plan, a paper");
   verb->add_option("run", flags->run, "Folder of a run or of a recipe");
   verb->add_option("--paper", flags->paper, "v3 or r1: the published costs, worked out again");
   verb->add_option("--config", flags->config, "config.json of a model to plan for, or its folder");
@@ -198,23 +198,23 @@ void AddCost(CLI::App& app, Status& status) {
                    "h800, h100, h200, a100, b200, rtx4090, 2-core, or here: this machine, measured")
       ->capture_default_str();
   verb->add_option("--devices", flags->devices, "How many of them")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->check(Range(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
   verb->add_option("--mfu", flags->mfu,
                    "Share of the peak that training reaches; 0.39 on GPUs, 0.45 on CPUs")
-      ->check(CLI::Range(1e-6, 1.0));
+      ->check(Range(1e-6, 1.0));
   verb->add_option("--sequence", flags->seq_len, "Tokens of a sequence")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->check(Range(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
   verb->add_option("--compute", flags->compute, "The weights that multiply: f32, bf16 or fp8")
-      ->check(CLI::IsMember({"f32", "bf16", "fp8"}))
+      ->check(OneOf({"f32", "bf16", "fp8"}))
       ->capture_default_str();
   verb->add_option("--moments", flags->moments, "The optimiser's moments: f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->check(OneOf({"f32", "bf16"}))
       ->capture_default_str();
   verb->add_option("--price", flags->price,
                    "Dollars an hour: of a core for a run, of a device for a plan")
-      ->check(CLI::Range(0.0, std::numeric_limits<double>::max()));
+      ->check(Range(0.0, std::numeric_limits<double>::max()));
   AddJson(*verb, flags->json);
   verb->footer(
       "Examples:\n"

@@ -1,11 +1,11 @@
 // hadal data: what models learn from.
 #include "cli/data.h"
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "data/conversation.h"
 
@@ -35,8 +35,8 @@ Result<TokenizerFolder> OpenTokenizer(const std::string& path) {
   return TokenizerFolder{std::move(*tokenizer), std::move(chat_template)};
 }
 
-void AddData(CLI::App& app, Status& status) {
-  CLI::App* verb = app.add_subcommand("data", "Make, clean and look at training data");
+void AddData(Verb& app, Status& status) {
+  Verb* verb = app.add_subcommand("data", "Make, clean and look at training data");
   verb->require_subcommand(1);
   AddDataBuild(*verb, status);
   AddDataLook(*verb, status);

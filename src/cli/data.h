@@ -4,18 +4,15 @@
 #include <string>
 
 #include "base/result.h"
+#include "cli/command_line.h"
 #include "tokenizer/tokenizer.h"
-
-namespace CLI {
-class App;
-}
 
 namespace hadal::cli {
 
-void AddDataBuild(CLI::App& data, Status& status);
-void AddDataLook(CLI::App& data, Status& status);
-void AddDataTokenizer(CLI::App& data, Status& status);
-void AddDataProblems(CLI::App& data, Status& status);
+void AddDataBuild(Verb& data, Status& status);
+void AddDataLook(Verb& data, Status& status);
+void AddDataTokenizer(Verb& data, Status& status);
+void AddDataProblems(Verb& data, Status& status);
 
 // A tokenizer.json, or a folder that holds one; tokenizer_config.json beside it names the special
 // tokens and the chat template (without one: the template of tokenizers trained here).

@@ -1,13 +1,13 @@
 // hadal data build: from texts or conversations to shards.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/data.h"
 #include "cli/flags.h"
 #include "data/build.h"
@@ -125,7 +125,7 @@ Status Run(Flags& flags) {
   return {};
 }
 
-void AddCleaning(CLI::App& verb, Flags& f) {
+void AddCleaning(Verb& verb, Flags& f) {
   BuildOptions& o = f.options;
   verb.add_flag("--raw", f.raw, "Leave Unicode form, line ends and control characters as they are");
   verb.add_flag("--any-quality", f.any_quality, "Keep what the quality rules would drop");
@@ -134,23 +134,22 @@ void AddCleaning(CLI::App& verb, Flags& f) {
   verb.add_flag("--keep-exact", f.keep_exact, "Keep exact duplicates");
   verb.add_flag("--keep-near", f.keep_near, "Keep near duplicates");
   verb.add_option("--near-threshold", o.near.threshold, "Similarity that makes a near duplicate")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(Range(0.0, 1.0))
       ->capture_default_str();
   verb.add_option("--against", o.against,
                   "Evaluation files: documents that hold an item are dropped");
   verb.add_option("--kinds", f.kinds, "Keep these only: en, zh, code, other")
       ->delimiter(',')
-      ->check(CLI::IsMember({"en", "zh", "code", "other"}));
+      ->check(OneOf({"en", "zh", "code", "other"}));
 }
 
 }  // namespace
 
-void AddDataBuild(CLI::App& data, Status& status) {
+void AddDataBuild(Verb& data, Status& status) {
   auto flags = std::make_shared<Flags>();
   BuildOptions& o = flags->options;
   o.threads = 0;
-  CLI::App* verb =
-      data.add_subcommand("build", "Clean, deduplicate, split and tokenise into shards");
+  Verb* verb = data.add_subcommand("build", "Clean, deduplicate, split and tokenise into shards");
   verb->add_option("input", o.source.paths,
                    "Text, JSONL, zstd of either, folders of them or of code")
       ->required();
@@ -161,17 +160,17 @@ void AddDataBuild(CLI::App& data, Status& status) {
   verb->add_flag("--skip-bad-rows", o.source.skip_bad_rows, "Count rows without text, go on");
   AddCleaning(*verb, *flags);
   verb->add_option("--validation", o.validation, "Share of documents held out, by hash")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(Range(0.0, 1.0))
       ->capture_default_str();
   verb->add_option("--seed", o.seed, "Of the split and of fill-in-the-middle")
       ->capture_default_str();
   verb->add_option("--fim", o.fim_rate, "Share of documents rearranged for fill-in-the-middle")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(Range(0.0, 1.0))
       ->capture_default_str();
   verb->add_flag("--no-bos", flags->no_bos, "No begin token before documents");
   verb->add_flag("--no-eos", flags->no_eos, "No end token after documents");
   verb->add_option("--shard-tokens", o.shard_tokens, "A shard ends at the first document past this")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
+      ->check(Range(int64_t{1}, int64_t{1} << 32))
       ->capture_default_str();
   verb->add_flag("--conversations", flags->conversations,
                  "Rows are {\"messages\": [...]}; loss on what the assistant writes");

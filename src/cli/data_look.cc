@@ -2,12 +2,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <memory>
 
 #include "base/file.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/data.h"
 #include "data/conversation.h"
 #include "data/loader.h"
@@ -74,26 +74,26 @@ Status Run(Flags& flags) {
 
 }  // namespace
 
-void AddDataLook(CLI::App& data, Status& status) {
+void AddDataLook(Verb& data, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = data.add_subcommand("look", "Show samples, what is learnt from them in colour");
+  Verb* verb = data.add_subcommand("look", "Show samples, what is learnt from them in colour");
   verb->add_option("path", flags->path, "Folder of shards, a shard, or a .jsonl of conversations")
       ->required();
   verb->add_option("--tokenizer", flags->tokenizer, "tokenizer.json or its folder")->required();
   verb->add_option("-n,--count", flags->count, "Samples")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->check(Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   verb->add_option("--length", flags->length, "Tokens a sequence")->capture_default_str();
   verb->add_option("--seed", flags->seed, "Of the shuffle")->capture_default_str();
   verb->add_flag("--in-order", flags->in_order, "No shuffle");
   verb->add_flag("--tokens", flags->look.tokens, "A bar after every token");
   verb->add_option("--max-tokens", flags->look.max_tokens, "Shown of a sample; 0: all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
+      ->check(Range(int64_t{0}, int64_t{1} << 28))
       ->capture_default_str();
   verb->add_option("--chat-template", flags->chat_template,
                    "Template file; default the tokenizer's");
   verb->add_option("--colour", flags->colour, "auto, always or never")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->check(OneOf({"auto", "always", "never"}))
       ->capture_default_str();
   verb->footer(
       "Green (or between « and ») is what the model learns to write, grey is what it is given.\n"

@@ -1,13 +1,13 @@
 // hadal data problems: generated reasoning problems with worked solutions, as JSONL.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/file.h"
+#include "cli/command_line.h"
 #include "cli/data.h"
 #include "data/problems.h"
 
@@ -76,23 +76,23 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddDataProblems(CLI::App& data, Status& status) {
+void AddDataProblems(Verb& data, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = data.add_subcommand("problems", "Generate reasoning problems as JSONL");
+  Verb* verb = data.add_subcommand("problems", "Generate reasoning problems as JSONL");
   verb->add_option("--family", flags->families, "Names, by commas; default all")->delimiter(',');
   verb->add_option("--level", flags->levels, "1 to 8, by commas")
       ->delimiter(',')
-      ->check(CLI::Range(1, kLevels))
+      ->check(Range(1, kLevels))
       ->capture_default_str();
   verb->add_option("--language", flags->language, "en, zh or both")
-      ->check(CLI::IsMember({"en", "zh", "both"}))
+      ->check(OneOf({"en", "zh", "both"}))
       ->capture_default_str();
   verb->add_option("--split", flags->split, "train, validation or test: no instance is in two")
-      ->check(CLI::IsMember({"train", "validation", "test"}))
+      ->check(OneOf({"train", "validation", "test"}))
       ->capture_default_str();
   verb->add_option("-n,--count", flags->count,
                    "Problems, taken in turn from all that was asked for")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   verb->add_option("--seed", flags->seed, "The same seed gives the same bytes on any machine")
       ->capture_default_str();

@@ -1,7 +1,6 @@
 // hadal data tokenizer: a vocabulary from texts.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -10,6 +9,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/data.h"
 #include "cli/flags.h"
 #include "data/clean.h"
@@ -101,10 +101,10 @@ Status Run(Flags& flags) {
 
 }  // namespace
 
-void AddDataTokenizer(CLI::App& data, Status& status) {
+void AddDataTokenizer(Verb& data, Status& status) {
   auto flags = std::make_shared<Flags>();
   flags->options.threads = 0;
-  CLI::App* verb = data.add_subcommand("tokenizer", "Train a byte-level BPE tokenizer");
+  Verb* verb = data.add_subcommand("tokenizer", "Train a byte-level BPE tokenizer");
   verb->add_option("input", flags->source.paths,
                    "Text, JSONL, zstd of either, folders of them or of code")
       ->required();
@@ -113,10 +113,10 @@ void AddDataTokenizer(CLI::App& data, Status& status) {
   verb->add_option("--vocab", flags->options.vocab_size, "Tokens, special ones included")
       ->capture_default_str();
   verb->add_option("--digits", flags->digits, "Numbers: whole, single digits, or groups of threes")
-      ->check(CLI::IsMember({"whole", "single", "threes"}))
+      ->check(OneOf({"whole", "single", "threes"}))
       ->capture_default_str();
   verb->add_option("--pattern", flags->pattern, "How text is cut: deepseek-v3 or gpt-2")
-      ->check(CLI::IsMember({"deepseek-v3", "gpt-2"}))
+      ->check(OneOf({"deepseek-v3", "gpt-2"}))
       ->capture_default_str();
   verb->add_option("--text-key", flags->source.text_key, "Key of a JSONL row's text")
       ->capture_default_str();

@@ -1,13 +1,13 @@
 // hadal eval: how well a model answers.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "eval/evaluate.h"
@@ -85,19 +85,19 @@ Status Run(Flags& flags) {
   return {};
 }
 
-void AddEvalFlags(CLI::App& verb, Flags& flags) {
+void AddEvalFlags(Verb& verb, Flags& flags) {
   eval::EvalOptions& options = flags.options;
   verb.add_option("--task", flags.tasks, "Tasks, with commas between; --list shows them");
   verb.add_flag("--list", flags.list, "The tasks there are");
   AddModelFlags(verb, flags.model);
   verb.add_option("--samples", options.samples, "Answers an item")
-      ->check(CLI::Range(int64_t{1}, int64_t{100'000}))
+      ->check(Range(int64_t{1}, int64_t{100'000}))
       ->capture_default_str();
   verb.add_option("--limit", options.limit, "Items a task; -1: all")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
+      ->check(Range(int64_t{-1}, int64_t{1} << 40))
       ->capture_default_str();
   verb.add_option("-n,--max-tokens", options.max_tokens, "Tokens an answer; 0: what the task says")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->check(Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   verb.add_option("--temperature", options.temperature,
                   "-1: 0 for one sample, 0.6 for more (top-p 0.95)")
@@ -111,7 +111,7 @@ void AddEvalFlags(CLI::App& verb, Flags& flags) {
   verb.add_option("--folder", options.folder, "Write evaluation.json and samples.jsonl there");
   verb.add_option("--data", flags.data, "Folder of the public data sets")->capture_default_str();
   verb.add_option("--parallel", options.engine.max_sequences, "Answers written at once")
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
+      ->check(Range(int64_t{1}, int64_t{4096}))
       ->capture_default_str();
   verb.add_option("--endpoint", flags.endpoint,
                   "Ask an OpenAI-style server (http://host/v1) for --model instead");
@@ -124,9 +124,9 @@ void AddEvalFlags(CLI::App& verb, Flags& flags) {
 
 }  // namespace
 
-void AddEval(CLI::App& app, Status& status) {
+void AddEval(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("eval", "Benchmarks with confidence intervals");
+  Verb* verb = app.add_subcommand("eval", "Benchmarks with confidence intervals");
   AddEvalFlags(*verb, *flags);
   verb->footer(
       "Examples:\n"

@@ -1,32 +1,32 @@
 #include "cli/flags.h"
 
-#include <CLI/CLI.hpp>
+#include "cli/command_line.h"
 
 namespace hadal::cli {
 
-void AddThreads(CLI::App& app, int& threads) {
+void AddThreads(Verb& app, int& threads) {
   app.add_option("--threads", threads, "Threads; 0: all physical cores")
-      ->check(CLI::Range(0, 1024))
+      ->check(Range(0, 1024))
       ->capture_default_str();
 }
 
-void AddModelFlags(CLI::App& app, ModelFlags& flags) {
+void AddModelFlags(Verb& app, ModelFlags& flags) {
   app.add_option("-m,--model", flags.model,
                  "GGUF file, Hugging Face folder or name of a pulled model; without it "
                  "SmolLM2-135M-Instruct, pulled on first use");
   app.add_option("-c,--context", flags.context,
                  "Tokens a conversation may hold; 0: the model's, at most 8192")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->check(Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   AddThreads(app, flags.threads);
 }
 
-void AddJson(CLI::App& app, bool& json) { app.add_flag("--json", json, "Print JSON for programs"); }
+void AddJson(Verb& app, bool& json) { app.add_flag("--json", json, "Print JSON for programs"); }
 
-void AddSamplingFlags(CLI::App& app, SamplingFlags& flags) {
+void AddSamplingFlags(Verb& app, SamplingFlags& flags) {
   app.add_option("-n,--max-tokens", flags.max_tokens,
                  "Tokens to generate at most; -1: until the context is full")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 24))
+      ->check(Range(int64_t{-1}, int64_t{1} << 24))
       ->capture_default_str();
   app.add_option("--temperature", flags.temperature, "0: always the likeliest token");
   app.add_option("--top-p", flags.top_p, "Keep the likeliest tokens of this total probability");

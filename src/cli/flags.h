@@ -5,11 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "cli/command_line.h"
 #include "infer/sampler.h"
-
-namespace CLI {
-class App;
-}
 
 namespace hadal::cli {
 
@@ -19,9 +16,9 @@ struct ModelFlags {
   int64_t context = 0;  // 0: the model's, at most kDefaultContext
 };
 inline constexpr int64_t kDefaultContext = 8192;
-void AddModelFlags(CLI::App& app, ModelFlags& flags);
-void AddThreads(CLI::App& app, int& threads);
-void AddJson(CLI::App& app, bool& json);
+void AddModelFlags(Verb& app, ModelFlags& flags);
+void AddThreads(Verb& app, int& threads);
+void AddJson(Verb& app, bool& json);
 
 // What is not given is the model's own default (generation_config.json), else SamplingParams'.
 struct SamplingFlags {
@@ -31,7 +28,7 @@ struct SamplingFlags {
   std::optional<uint64_t> seed;
   int64_t max_tokens = -1;
 };
-void AddSamplingFlags(CLI::App& app, SamplingFlags& flags);
+void AddSamplingFlags(Verb& app, SamplingFlags& flags);
 SamplingParams ApplyFlags(const SamplingFlags& flags, SamplingParams defaults);
 
 }  // namespace hadal::cli

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -14,6 +13,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "cli/store.h"
@@ -250,18 +250,18 @@ std::string InspectionToJson(const Inspection& i, bool tensors) {
   return out.dump(2, ' ', false, json::error_handler_t::replace);
 }
 
-void AddInspect(CLI::App& app, Status& status) {
+void AddInspect(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("inspect", "Show sizes, types, FLOPs and memory of a model");
+  Verb* verb = app.add_subcommand("inspect", "Show sizes, types, FLOPs and memory of a model");
   verb->add_option("model,-m,--model", flags->model,
                    "GGUF file, Hugging Face folder, config.json, or name of a pulled model");
   verb->add_flag("--tensors", flags->tensors, "List every tensor");
   verb->add_flag("--plan", flags->plan, "The memory that running it takes");
   verb->add_option("-c,--context", flags->context,
                    "With --plan: tokens a sequence holds; 0: the model's, at most 8192")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
+      ->check(Range(int64_t{0}, int64_t{1} << 24));
   verb->add_option("--parallel", flags->parallel, "With --plan: sequences at once")
-      ->check(CLI::Range(1, 4096))
+      ->check(Range(1, 4096))
       ->capture_default_str();
   verb->add_option("--type", flags->type, "With --plan of a config.json: the weights' type")
       ->capture_default_str();

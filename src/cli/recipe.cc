@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <array>
 #include <chrono>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/session.h"
@@ -229,11 +229,11 @@ Status Run(Flags& flags) {
   return done;
 }
 
-void AddRecipeVerb(CLI::App& app, Status& status, const char* name, const char* what,
+void AddRecipeVerb(Verb& app, Status& status, const char* name, const char* what,
                    const char* footer, bool evaluate) {
   auto flags = std::make_shared<Flags>();
   flags->recipe.evaluate = evaluate;
-  CLI::App* verb = app.add_subcommand(name, what);
+  Verb* verb = app.add_subcommand(name, what);
   verb->add_option("recipe", flags->recipe.file, "The recipe, a TOML file")->required();
   verb->add_option("-o,--output", flags->recipe.output, "The run's folder; default runs/NAME");
   verb->add_option("--stage", flags->recipe.only, "Only this stage; the earlier ones are there");
@@ -247,7 +247,7 @@ void AddRecipeVerb(CLI::App& app, Status& status, const char* name, const char* 
 
 }  // namespace
 
-void AddRecipe(CLI::App& app, Status& status) {
+void AddRecipe(Verb& app, Status& status) {
   AddRecipeVerb(app, status, "recipe", "Run a whole pipeline from a TOML file",
                 "Example:\n"
                 "  hadal recipe recipes/nano.toml           from problems to a small reasoner\n"
@@ -255,7 +255,7 @@ void AddRecipe(CLI::App& app, Status& status) {
                 true);
 }
 
-void AddTrain(CLI::App& app, Status& status) {
+void AddTrain(Verb& app, Status& status) {
   AddRecipeVerb(app, status, "train", "Train what a recipe describes, on one machine or many",
                 "Runs the recipe's data and training stages; evaluation is left to hadal recipe\n"
                 "and hadal eval. An interrupted run goes on from its newest checkpoint, on any\n"

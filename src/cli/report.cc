@@ -3,12 +3,12 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 
 #include "base/progress.h"
 #include "base/terminal.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 
 namespace hadal::cli {
@@ -28,9 +28,9 @@ Status Run(const Flags& flags) {
 
 }  // namespace
 
-void AddReport(CLI::App& app, Status& status) {
+void AddReport(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("report", "Write a run's report: one HTML file");
+  Verb* verb = app.add_subcommand("report", "Write a run's report: one HTML file");
   verb->add_option("run", flags->run, "Folder of a training run or of a recipe")->required();
   verb->add_option("-o,--output", flags->output, "Where; without it report.html in the folder");
   verb->footer(

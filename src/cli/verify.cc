@@ -1,7 +1,6 @@
 // hadal verify: a model's files against its manifest, or an answer against a second run.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <memory>
@@ -11,6 +10,7 @@
 #include "base/progress.h"
 #include "base/terminal.h"
 #include "cli/answer_json.h"
+#include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/source.h"
 
@@ -153,9 +153,9 @@ Status RunReplay(const Flags& flags) {
 
 }  // namespace
 
-void AddVerify(CLI::App& app, Status& status) {
+void AddVerify(Verb& app, Status& status) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* verb = app.add_subcommand("verify", "Check a model's files, or replay an answer");
+  Verb* verb = app.add_subcommand("verify", "Check a model's files, or replay an answer");
   verb->add_option("name", flags->name,
                    "A pulled model; without it all of them. With --replay: the model to run");
   auto* repair = verb->add_flag("--repair", flags->repair, "Pull again what differs");
