@@ -133,6 +133,13 @@ double Best(double work, int runs, const Run& run) {
 
 }  // namespace
 
+double PeakOps(const MachineLimits& limits, DType type) {
+  if (type <= DType::kF8E4M3) return limits.f32_ops;
+  // Codes of 8 bits: sums of two products leave i16.
+  const bool wide = type == DType::kQ8_0 || type == DType::kIQ4_NL || type == DType::kIQ4_XS;
+  return wide ? limits.wide_int8_ops : limits.int8_ops;
+}
+
 MachineLimits MeasureLimits(const Exec& exec) {
   const Probes& probes = ProbesOf(exec.isa());
   const Buffer buffer(static_cast<size_t>(kReadBytes));

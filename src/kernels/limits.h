@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/exec.h"
+#include "tensor/dtype.h"
 
 namespace hadal {
 
@@ -12,6 +13,9 @@ struct MachineLimits {
   double int8_ops;       // u8 x s8 dots whose sums fit i16 for a while (codes of 4 bits)
   double wide_int8_ops;  // s8 x s8 dots, every pair of products widened to i32
 };
+
+// Operations a second of the dot that a product with weights of this type uses.
+double PeakOps(const MachineLimits& limits, DType type);
 
 // Takes about 0.3 s and 256 MB.
 MachineLimits MeasureLimits(const Exec& exec);

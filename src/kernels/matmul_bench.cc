@@ -65,10 +65,7 @@ void Run(const Exec& exec, const MachineLimits& limits, DType type, const Shape&
   }
   const double ops = 2.0 * static_cast<double>(shape.m * shape.n * shape.k);
   const double read = static_cast<double>(packed->bytes());
-  const bool wide = type == DType::kQ8_0 || type == DType::kIQ4_NL || type == DType::kIQ4_XS;
-  const double peak = type <= DType::kF8E4M3 ? limits.f32_ops
-                      : wide                 ? limits.wide_int8_ops
-                                             : limits.int8_ops;
+  const double peak = PeakOps(limits, type);
   const double share = shape.m == 1 ? read / best / limits.read_bytes : ops / best / peak;
   std::printf(
       "%-8s %4ld %7ld %5ld %9.1f us %7.1f GB/s %8.1f GOP/s  share %5.1f %%  pack %4.2f GB/s\n",
