@@ -71,6 +71,18 @@ size_t Distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+// What `over` says goes before what is in `table`.
+void LayOver(toml::table& table, const toml::table& over) {
+  for (const auto& [key, value] : over) {
+    toml::table* below = table[key].as_table();
+    if (below != nullptr && value.is_table()) {
+      LayOver(*below, *value.as_table());
+    } else {
+      table.insert_or_assign(key, value);
+    }
+  }
+}
+
 }  // namespace
 
 std::string Nearest(std::string_view word, std::span<const std::string> candidates) {
@@ -88,9 +100,8 @@ std::string Nearest(std::string_view word, std::span<const std::string> candidat
 
 struct ConfigTable::Impl {
   std::shared_ptr<const toml::table> document;  // owns `table`
-  const toml::table* table = nullptr;
-  const toml::table* overlay = nullptr;  // goes before `table`
-  std::string file, path;                // path: "stage.model" within the file
+  std::vector<const toml::table*> layers;       // the first that has a key says what it is
+  std::string file, path;                       // path: "stage.model" within the file
   std::set<std::string, std::less<>> asked;
 
   const toml::node* Find(std::string_view key) {
@@ -98,8 +109,21 @@ struct ConfigTable::Impl {
     return Get(key);
   }
   const toml::node* Get(std::string_view key) const {
-    const toml::node* node = overlay != nullptr ? overlay->get(key) : nullptr;
-    return node != nullptr ? node : table->get(key);
+    for (const toml::table* table : layers) {
+      if (const toml::node* node = table->get(key)) return node;
+    }
+    return nullptr;
+  }
+  // The tables of that name, from the first layer down to one that has something else there.
+  std::vector<const toml::table*> Under(std::string_view key) const {
+    std::vector<const toml::table*> found;
+    for (const toml::table* table : layers) {
+      const toml::node* node = table->get(key);
+      if (node == nullptr) continue;
+      if (!node->is_table()) break;
+      found.push_back(node->as_table());
+    }
+    return found;
   }
 };
 
@@ -124,14 +148,14 @@ Result<ConfigTable> ConfigTable::Parse(std::string_view toml, const std::string&
   }
   auto impl = std::make_unique<Impl>();
   impl->document = std::make_shared<const toml::table>(std::move(parsed).table());
-  impl->table = impl->document.get();
+  impl->layers = {impl->document.get()};
   impl->file = name;
   return ConfigTable(std::move(impl));
 }
 
 Error ConfigTable::At(std::string_view key, std::string_view message) const {
   const toml::node* node = key.empty() ? nullptr : impl_->Get(key);
-  const auto line = (node != nullptr ? *node : *impl_->table).source().begin.line;
+  const auto line = (node != nullptr ? *node : *impl_->layers.front()).source().begin.line;
   std::string text = impl_->file;
   if (line > 0) text.append(":").append(std::to_string(line));
   text.append(": ");
@@ -147,8 +171,15 @@ Status ConfigTable::Overlay(std::string_view key, bool use) {
   const toml::node* node = impl_->Find(key);
   if (node == nullptr) return {};
   if (!node->is_table()) return At(key, "wants a table");
-  if (use) impl_->overlay = node->as_table();
+  if (use) {
+    const auto over = impl_->Under(key);
+    impl_->layers.insert(impl_->layers.begin(), over.begin(), over.end());
+  }
   return {};
+}
+
+void ConfigTable::Inherit(const ConfigTable& base) {
+  impl_->layers.insert(impl_->layers.end(), base.impl_->layers.begin(), base.impl_->layers.end());
 }
 
 Result<double> ConfigTable::Number(std::string_view key, double low, double high,
@@ -264,14 +295,7 @@ Result<std::optional<ConfigTable>> ConfigTable::Table(std::string_view key) {
   }
   auto impl = std::make_unique<Impl>();
   impl->document = impl_->document;
-  impl->table = node->as_table();
-  // The table itself under an overlay that has one of that name.
-  const toml::node* below = impl_->table->get(key);
-  if (impl_->overlay != nullptr && impl_->overlay->contains(key) && below != nullptr &&
-      below->is_table()) {
-    impl->overlay = impl->table;
-    impl->table = below->as_table();
-  }
+  impl->layers = impl_->Under(key);
   impl->file = impl_->file;
   impl->path = impl_->path.empty() ? std::string(key) : impl_->path + "." + std::string(key);
   return std::optional<ConfigTable>(ConfigTable(std::move(impl)));
@@ -289,7 +313,7 @@ Result<std::vector<ConfigTable>> ConfigTable::Tables(std::string_view key) {
     if (!item.is_table()) return At(key, "holds something that is not a table");
     auto impl = std::make_unique<Impl>();
     impl->document = impl_->document;
-    impl->table = item.as_table();
+    impl->layers = {item.as_table()};
     impl->file = impl_->file;
     impl->path = std::string(key) + "[" + std::to_string(out.size()) + "]";
     out.push_back(ConfigTable(std::move(impl)));
@@ -298,26 +322,16 @@ Result<std::vector<ConfigTable>> ConfigTable::Tables(std::string_view key) {
 }
 
 std::string ConfigTable::ToJson() {
-  for (const auto& [key, value] : *impl_->table) impl_->asked.emplace(key.str());
-  if (impl_->overlay != nullptr) {
-    for (const auto& [key, value] : *impl_->overlay) impl_->asked.emplace(key.str());
+  for (const toml::table* table : impl_->layers) {
+    for (const auto& [key, value] : *table) impl_->asked.emplace(key.str());
   }
   return Canonical();
 }
 
 std::string ConfigTable::Canonical() const {
-  toml::table all = *impl_->table;
-  if (impl_->overlay != nullptr) {
-    for (const auto& [key, value] : *impl_->overlay) {
-      const toml::table* below = all[key].as_table();
-      if (below == nullptr || !value.is_table()) {
-        all.insert_or_assign(key, value);
-        continue;
-      }
-      toml::table merged = *below;
-      for (const auto& [k, v] : *value.as_table()) merged.insert_or_assign(k, v);
-      all.insert_or_assign(key, std::move(merged));
-    }
+  toml::table all;
+  for (auto layer = impl_->layers.rbegin(); layer != impl_->layers.rend(); ++layer) {
+    LayOver(all, **layer);
   }
   std::ostringstream out;
   out << toml::json_formatter(all);
@@ -325,22 +339,16 @@ std::string ConfigTable::Canonical() const {
 }
 
 Status ConfigTable::Finish() const {
-  const auto unknown = [&](const toml::table& table) -> const toml::key* {
-    for (const auto& [key, value] : table) {
-      if (!impl_->asked.contains(key.str())) return &key;
+  for (const toml::table* table : impl_->layers) {
+    for (const auto& [key, value] : *table) {
+      if (impl_->asked.contains(key.str())) continue;
+      std::vector<std::string> known(impl_->asked.begin(), impl_->asked.end());
+      const std::string near = Nearest(key.str(), known);
+      std::string list;
+      for (const std::string& k : known) list.append(list.empty() ? "" : ", ").append(k);
+      return At(key.str(), near.empty() ? "unknown key; known here: " + list
+                                        : "unknown key; did you mean \"" + near + "\"?");
     }
-    return nullptr;
-  };
-  const toml::key* found = unknown(*impl_->table);
-  if (found == nullptr && impl_->overlay != nullptr) found = unknown(*impl_->overlay);
-  if (found != nullptr) {
-    const toml::key& key = *found;
-    std::vector<std::string> known(impl_->asked.begin(), impl_->asked.end());
-    const std::string near = Nearest(key.str(), known);
-    std::string list;
-    for (const std::string& k : known) list.append(list.empty() ? "" : ", ").append(k);
-    return At(key.str(), near.empty() ? "unknown key; known here: " + list
-                                      : "unknown key; did you mean \"" + near + "\"?");
   }
   return {};
 }

@@ -28,6 +28,8 @@ class ConfigTable {
   // With `use`, what the table `key` says goes before the other keys here, tables within tables
   // alike: [stage.smoke] makes a small variant of [stage]. Without, it is only known.
   Status Overlay(std::string_view key, bool use);
+  // What `base` says goes after the keys here, tables within tables alike. Both are of one file.
+  void Inherit(const ConfigTable& base);
   // A value within [low, high]; without a fallback the key must be there. Integers may be written
   // with a unit: "64K", "2M", "1.5B" (powers of ten).
   Result<int64_t> Integer(std::string_view key, int64_t low, int64_t high,
@@ -46,7 +48,7 @@ class ConfigTable {
   Result<std::vector<ConfigTable>> Tables(std::string_view key);  // [[key]]
   // The table as JSON text, every key of it counted as read.
   std::string ToJson();
-  // One text for equal tables, overlay included; no key counts as read.
+  // One text for equal tables, all that was laid over or under them included; no key counts as read.
   std::string Canonical() const;
 
   // Keys that were never asked for are an error; so is the last word of any reader.

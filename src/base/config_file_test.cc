@@ -63,6 +63,27 @@ TEST(ConfigFile, OverlayGoesBeforeTheTableItIsIn) {
   EXPECT_NE(wrong.Finish().error().message.find("did you mean \"steps\""), std::string::npos);
 }
 
+TEST(ConfigFile, InheritedKeysComeLastAndTheirOverlayBeforeWhatIsThere) {
+  constexpr const char* kStages =
+      "[[stage]]\nsteps = 100\n[stage.schedule]\nrate = 1.0\nkind = \"x\"\n"
+      "[stage.smoke]\nsteps = 2\n"
+      "[[stage]]\nsteps = 200\n[stage.schedule]\nrate = 3.0\n[stage.smoke.schedule]\nrate = 0.5\n";
+  for (const bool use : {false, true}) {
+    ConfigTable file = Open(kStages);
+    std::vector<ConfigTable> stages = file.Tables("stage").value();
+    ASSERT_TRUE(stages[0].Overlay("smoke", use).ok());
+    stages[1].Inherit(stages[0]);
+    ASSERT_TRUE(stages[1].Overlay("smoke", use).ok());
+    EXPECT_EQ(stages[1].Integer("steps", 1, 1000).value(), use ? 2 : 200);
+    std::optional<ConfigTable> schedule = stages[1].Table("schedule").value();
+    EXPECT_EQ(schedule->Number("rate", 0, 9).value(), use ? 0.5 : 3.0);
+    EXPECT_EQ(schedule->Text("kind").value(), "x");
+    EXPECT_TRUE(schedule->Finish().ok());
+    EXPECT_TRUE(stages[1].Finish().ok());
+    EXPECT_EQ(stages[0].Integer("steps", 1, 1000).value(), use ? 2 : 100);
+  }
+}
+
 TEST(ConfigFile, ErrorsNameFileLineKeyAndTheNearestValidOne) {
   const std::array<std::string_view, 2> kinds = {"train", "eval"};
   const auto message = [](const auto& result) {

@@ -51,6 +51,23 @@ bool PlainName(const std::string& name) {
          name[0] != '.';
 }
 
+// like = "NAME": what an earlier stage says, where this one does not say otherwise.
+Status Inherit(const std::vector<Stage>& stages, ConfigTable& table) {
+  const std::string like = TRY(table.Text("like", ""));
+  if (like.empty()) return {};
+  std::vector<std::string> names;
+  for (const Stage& s : stages) {
+    if (s.name == like) {
+      table.Inherit(s.table);
+      return {};
+    }
+    names.push_back(s.name);
+  }
+  const std::string near = Nearest(like, names);
+  return table.At("like", "no earlier stage is named \"" + like + "\"" +
+                              (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
+}
+
 // Opens the recipe and its stages; keys of a stage itself are read by its kind.
 Result<std::vector<Stage>> OpenStages(RecipeRun& run, ConfigTable& top) {
   std::vector<Stage> stages;
@@ -62,6 +79,7 @@ Result<std::vector<Stage>> OpenStages(RecipeRun& run, ConfigTable& top) {
   before.append(kSchema).append(std::to_string(run.seed));
   for (ConfigTable& table : tables) {
     Stage stage{TRY(table.Text("name")), nullptr, std::move(table), {}};
+    TRY(Inherit(stages, stage.table));
     if (!PlainName(stage.name)) {
       return stage.table.At("name", "wants letters, digits, - _ and . only");
     }

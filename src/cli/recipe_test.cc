@@ -197,6 +197,7 @@ TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
   refused("kv_lora_rank = 16", "kv_lora_rank = -16", "stage[3].model: ");
   refused("seed = 7", "seed = 7\nsteps = 3", "tiny.toml:3: steps: unknown key");
   refused("seed = 7", "seed 7", "tiny.toml:2");
+  refused("kind = \"train\"", "like = \"talk\"\nkind = \"train\"", "did you mean \"talks\"?");
   Write(kRecipe);
   const Ran nowhere = Shell(std::string(HADAL_BINARY) + " recipe " + file_ + " -q -o /dev/null/x");
   EXPECT_EQ(nowhere.status, 1);
