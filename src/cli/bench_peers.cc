@@ -72,13 +72,32 @@ Result<PeerSpeeds> ParseLlamaBench(const std::string& text) {
   return Error{Code::kCorrupt, "llama-bench's JSON lacks avg_ts of a prompt or a generation run"};
 }
 
+namespace {
+
+// "| PP | TG | B | N_KV | T_PP | S_PP | T_TG | S_TG | T | S |": the eighth figure, else 0.
+double TableSpeed(std::string_view line) {
+  for (int column = 0; column < 8; ++column) {
+    const size_t bar = line.find('|');
+    if (bar == std::string_view::npos) return 0;
+    line.remove_prefix(bar + 1);
+  }
+  return std::strtod(std::string(line.substr(0, line.find('|'))).c_str(), nullptr);
+}
+
+}  // namespace
+
 Result<double> ParseBatchedBench(const std::string& text) {
   double speed = 0;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\n', at), text.size());
-    const json line = json::parse(text.substr(at, end - at), nullptr, false);
+    const std::string text_line = text.substr(at, end - at);
+    const json line = json::parse(text_line, nullptr, false);
     at = end + 1;
-    if (line.is_object() && line.value("speed_tg", json()).is_number()) speed = line["speed_tg"];
+    if (line.is_object() && line.value("speed_tg", json()).is_number()) {
+      speed = line["speed_tg"];
+    } else if (const double in_table = TableSpeed(text_line); in_table > 0) {
+      speed = in_table;
+    }
   }
   if (speed > 0) return speed;
   return Error{Code::kCorrupt, "llama-batched-bench printed no speed_tg"};
@@ -92,10 +111,12 @@ Result<PeerSpeeds> RunLlamaBench(const PeerJob& job) {
 
 Result<double> RunBatchedBench(const PeerJob& job) {
   const int64_t context = job.parallel * (16 + job.generate) + 256;
+  // Some builds print their figures as log lines, to stderr.
   return ParseBatchedBench(
-      TRY(RunProgram({job.binary, "-m", job.model, "-t", std::to_string(job.threads), "-c",
-                      std::to_string(context), "-npp", "16", "-ntg", std::to_string(job.generate),
-                      "-npl", std::to_string(job.parallel), "--output-format", "jsonl"})));
+      TRY(RunProgram({"sh", "-c", "exec \"$0\" \"$@\" 2>&1", job.binary, "-m", job.model, "-t",
+                      std::to_string(job.threads), "-c", std::to_string(context), "-npp", "16",
+                      "-ntg", std::to_string(job.generate), "-npl", std::to_string(job.parallel),
+                      "--output-format", "jsonl"})));
 }
 
 }  // namespace hadal::cli

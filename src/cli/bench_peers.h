@@ -24,6 +24,7 @@ Result<double> RunBatchedBench(const PeerJob& job);
 Result<std::string> RunProgram(const std::vector<std::string>& words, bool quiet = true);
 
 Result<PeerSpeeds> ParseLlamaBench(const std::string& json_text);
-Result<double> ParseBatchedBench(const std::string& jsonl_text);
+// JSON lines, or the table that some builds print whatever they are asked for.
+Result<double> ParseBatchedBench(const std::string& text);
 
 }  // namespace hadal::cli

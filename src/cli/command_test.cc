@@ -260,6 +260,9 @@ TEST_F(CommandTest, PeersOutputIsRead) {
   EXPECT_FALSE(ParseLlamaBench("").ok());
   EXPECT_FALSE(ParseLlamaBench("[{}]").ok());
   EXPECT_EQ(*ParseBatchedBench("main: n_kv_max\n{\"pl\": 16, \"speed_tg\": 301.5}\n"), 301.5);
+  EXPECT_EQ(*ParseBatchedBench("| PP | TG | B | N_KV | T_PP s | S_PP t/s | T_TG s | S_TG t/s |\n"
+                               "| 16 | 8 | 16 | 384 | 0.495 | 517.17 | 0.453 | 282.64 | 0.9 |\n"),
+            282.64);
   EXPECT_FALSE(ParseBatchedBench("nothing").ok());
   EXPECT_EQ(*RunProgram({"printf", "a b"}), "a b");
   EXPECT_FALSE(RunProgram({"false"}).ok());
