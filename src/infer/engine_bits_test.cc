@@ -166,6 +166,7 @@ TEST_P(EngineBits, ScoringGivesTheBitsOfSampling) {
   Rng rng(5);
   Request request = Greedy(RandomIds(rng, 37), 50);
   request.sampling.temperature = 1;
+  request.sampling.top_logprobs = 0;
   const Answer sampled = RunAlone(*model_, request);
   Request score = request;
   score.max_tokens = 0;

@@ -168,6 +168,7 @@ inline std::vector<Request> MixedRequests(uint64_t seed, size_t count) {
     if (rng.Below(4) == 0) s.repetition_penalty = 1.3f;
     if (rng.Below(4) == 0) s.frequency_penalty = 0.5f;
     if (rng.Below(4) == 0) r.prompt_logprobs = true;
+    if (rng.Below(2) == 0) s.top_logprobs = 0;
     requests.push_back(std::move(r));
   }
   return requests;

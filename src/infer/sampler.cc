@@ -315,8 +315,6 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   CHECK(logits.size() == work_.size() && !logits.empty());
   const float raw_max = FiniteMax(logits);
   if (std::isnan(raw_max)) return {.id = -1, .top = {}};
-  const double lse = LogSumExp(logits, raw_max);
-
   SampledToken token{.id = -1, .top = {}};
   Shape(logits, params, prompt, output);
   const float max = shaped_.data() == logits.data() ? raw_max : FiniteMax(shaped_);
@@ -354,9 +352,12 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
       token.id = DrawKept(params, max, kept, u);
     }
   }
-  token.logprob =
-      static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token.id)]) - lse);
-  FillTop(logits, params.top_logprobs, lse, token);
+  if (params.top_logprobs >= 0) {
+    const double lse = LogSumExp(logits, raw_max);
+    token.logprob =
+        static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token.id)]) - lse);
+    FillTop(logits, params.top_logprobs, lse, token);
+  }
   return token;
 }
 

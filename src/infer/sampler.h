@@ -32,8 +32,8 @@ struct TokenLogprob {
   float logprob;
 };
 struct SampledToken {
-  int32_t id;                     // -1: the logits hold NaN or Inf
-  float logprob = 0;              // log-softmax of the raw logits at the chosen token
+  int32_t id;         // -1: the logits hold NaN or Inf
+  float logprob = 0;  // log-softmax of the raw logits at the chosen token; 0 when not asked for
   std::vector<TokenLogprob> top;  // of the raw logits, best first, ties to the lower id
 };
 

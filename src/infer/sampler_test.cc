@@ -145,6 +145,7 @@ TEST(Sampler, EveryChoiceEqualsThePlainDefinition) {
     for (int32_t& id : output) id = static_cast<int32_t>(rng.Below(n));
     const auto index = static_cast<int64_t>(rng.Below(1 << 20));
 
+    p.top_logprobs = 0;
     Sampler sampler(static_cast<int64_t>(n));
     const SampledToken got = sampler.Sample(z, p, prompt, output, index);
     const Kept kept = KeepRef(ShapeRef(z, p, prompt, output), p);
@@ -275,9 +276,15 @@ TEST(Sampler, LogprobIsTheBitsThatSampleGives) {
   Rng rng(3);
   const std::vector<float> z = RandomLogits(rng, 1037, 4);
   Sampler sampler(1037);
+  SamplingParams p = Plain();
   for (int64_t i = 0; i < 50; ++i) {
-    const SampledToken t = sampler.Sample(z, Plain(), {}, {}, i);
+    p.top_logprobs = 0;
+    const SampledToken t = sampler.Sample(z, p, {}, {}, i);
     EXPECT_EQ(sampler.Logprob(z, t.id), t.logprob);
+    p.top_logprobs = -1;
+    const SampledToken unasked = sampler.Sample(z, p, {}, {}, i);
+    EXPECT_EQ(unasked.id, t.id);
+    EXPECT_EQ(unasked.logprob, 0);
   }
 }
 
