@@ -89,8 +89,9 @@ Result<std::vector<Stage>> OpenStages(RecipeRun& run, ConfigTable& top) {
     stage.kind = &kKinds[TRY(stage.table.Choice("kind", names))];
     TRY(stage.table.Overlay("smoke", run.options.smoke));
     // Later stages build on earlier ones: a change invalidates what follows.
-    before =
-        Sha256Hex(before + stage.name + std::string(stage.kind->name) + stage.table.Canonical());
+    nlohmann::json keys = nlohmann::json::parse(stage.table.Canonical(), nullptr, false);
+    if (keys.is_object()) keys.erase("expert_parallel");  // no part of the result
+    before = Sha256Hex(before + stage.name + std::string(stage.kind->name) + keys.dump());
     stage.key = before;
     run.folders[stage.name] = run.folder + "/" + stage.name;
     stages.push_back(std::move(stage));

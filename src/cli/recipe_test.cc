@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "comm/testing_network.h"
 
 namespace hadal {
 namespace {
@@ -173,6 +174,41 @@ TEST_F(Recipe, GivesTheSameBitsOnOneTwoAndFourRanks) {
   EXPECT_NE(three.output.find("gradient_parts"), std::string::npos) << three.output;
 }
 
+TEST_F(Recipe, SharingExpertsChangesNoBit) {
+  const std::string mpirun =
+      "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe -n ";
+  if (Shell("which mpirun").status != 0) GTEST_SKIP() << "no mpirun here";
+  ASSERT_EQ(Shell(Command("one")).status, 0);
+  std::string shared = kRecipe;
+  shared.replace(shared.find("steps = 12"), 10, "steps = 12\nexpert_parallel = 2");
+  Write(shared);
+  for (const int ranks : {2, 4}) {
+    const std::string name = "shared" + std::to_string(ranks);
+    const Ran r = Shell(mpirun + std::to_string(ranks) + " " + Command(name));
+    ASSERT_EQ(r.status, 0) << r.output;
+    EXPECT_EQ(Weights(name), Weights("one")) << ranks << " ranks";
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+      const auto hash = [&](const std::string& run) {
+        return Sha256File(folder_ + "/" + run + "/pretrain/step-12/" + file).value();
+      };
+      EXPECT_EQ(hash(name), hash("one")) << ranks << " ranks, " << file;
+    }
+  }
+  const Ran alone = Shell(Command("alone"));
+  EXPECT_NE(alone.status, 0);
+  EXPECT_NE(alone.output.find("expert_parallel = 2 does not divide 1 rank"), std::string::npos)
+      << alone.output;
+
+  // Its last steps on one rank again.
+  fs::remove(folder_ + "/shared2/pretrain/done.json");
+  fs::remove_all(folder_ + "/shared2/pretrain/model");
+  fs::remove_all(folder_ + "/shared2/pretrain/step-12");
+  Write(kRecipe);
+  const Ran resumed = Shell(Command("shared2"));
+  ASSERT_EQ(resumed.status, 0) << resumed.output;
+  EXPECT_EQ(Weights("shared2"), Weights("one"));
+}
+
 TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
   const auto refused = [&](const std::string& from, const std::string& to,
                            const std::string& message) {
@@ -221,6 +257,43 @@ TEST_F(Recipe, NamesDamagedShardsAndForeignCheckpoints) {
   const Ran damaged = Shell(Command("run"));
   EXPECT_EQ(damaged.status, 1);
   EXPECT_NE(damaged.output.find("00000.shard"), std::string::npos) << damaged.output;
+}
+
+class RecipeOnTwoHosts : public internal::TwoHosts {
+ protected:
+  void SetUp() override {
+    internal::TwoHosts::SetUp();
+    run_ = testing::TempDir() + "hadal-hosts-" + std::to_string(getpid());
+    fs::create_directories(run_);
+  }
+  void TearDown() override {
+    if (!run_.empty()) fs::remove_all(run_);
+    internal::TwoHosts::TearDown();
+  }
+  std::string Command(const std::string& recipe, const std::string& output) const {
+    return std::string(HADAL_BINARY) + " train " + run_ + "/" + recipe + " -q --threads 1 -o " +
+           run_ + "/" + output;
+  }
+  std::string run_;
+};
+
+TEST_F(RecipeOnTwoHosts, HasTheBitsOfOneRank) {
+  std::string shared = kRecipe;
+  shared.replace(shared.find("steps = 12"), 10, "steps = 12\nexpert_parallel = 2");
+  ASSERT_TRUE(WriteFileAtomic(run_ + "/plain.toml", kRecipe).ok());
+  ASSERT_TRUE(WriteFileAtomic(run_ + "/shared.toml", shared).ok());
+  const auto weights = [&](const std::string& output) {
+    const auto hash = Sha256File(run_ + "/" + output + "/pretrain/model/model.safetensors");
+    return hash.ok() ? *hash : hash.error().message;
+  };
+  ASSERT_EQ(Shell(Command("plain.toml", "one")).status, 0);
+  for (const char* recipe : {"plain", "shared"}) {
+    const int64_t before = Sent();
+    const internal::Ran ran = RunBoth(1, Command(std::string(recipe) + ".toml", recipe));
+    ASSERT_EQ(ran.status, 0) << ran.output;
+    EXPECT_EQ(weights(recipe), weights("one")) << recipe;
+    EXPECT_GT(Sent() - before, 1000000) << "the ranks did not talk across the cable";
+  }
 }
 
 }  // namespace

@@ -29,6 +29,8 @@ class Transport {
   virtual void AllGather(std::span<const std::byte> mine, std::span<std::byte> all) = 0;
   virtual void Broadcast(std::span<std::byte> bytes, int root) = 0;
   virtual void Barrier() = 0;
+  // The ranks that give the same number, in order. All ranks call it.
+  virtual std::unique_ptr<Transport> Split(int group) = 0;
   [[noreturn]] virtual void Abort(const std::string& message) = 0;
   virtual void Finish() = 0;
 };

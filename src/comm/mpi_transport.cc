@@ -47,10 +47,17 @@ void AbortIfUnfinished() {
 
 class MpiTransport final : public Transport {
  public:
-  MpiTransport() {
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
-    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+  explicit MpiTransport(MPI_Comm comm) : comm_(comm) {
+    MPI_Comm_rank(comm_, &rank_);
+    MPI_Comm_size(comm_, &size_);
   }
+  ~MpiTransport() override {
+    int finished = 0;
+    MPI_Finalized(&finished);
+    if (comm_ != MPI_COMM_WORLD && !finished) MPI_Comm_free(&comm_);
+  }
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
@@ -58,7 +65,7 @@ class MpiTransport final : public Transport {
     size_t at = 0;
     do {  // an empty message is a message: lengths that differ are noticed
       const size_t n = std::min(kMaxMessage, bytes.size() - at);
-      MPI_Isend(bytes.data() + at, Int(n), MPI_BYTE, to, 0, MPI_COMM_WORLD, &Begin(kSend));
+      MPI_Isend(bytes.data() + at, Int(n), MPI_BYTE, to, 0, comm_, &Begin(kSend));
       at += n;
     } while (at < bytes.size());
   }
@@ -66,7 +73,7 @@ class MpiTransport final : public Transport {
     size_t at = 0;
     do {
       const size_t n = std::min(kMaxMessage, bytes.size() - at);
-      MPI_Irecv(bytes.data() + at, Int(n), MPI_BYTE, from, 0, MPI_COMM_WORLD,
+      MPI_Irecv(bytes.data() + at, Int(n), MPI_BYTE, from, 0, comm_,
                 &Begin(static_cast<int64_t>(n)));
       at += n;
     } while (at < bytes.size());
@@ -77,17 +84,24 @@ class MpiTransport final : public Transport {
     CHECK(all.size() == mine.size() * static_cast<size_t>(size_));
     Int(all.size());
     MPI_Allgather(mine.data(), Int(mine.size()), MPI_BYTE, all.data(), Int(mine.size()), MPI_BYTE,
-                  MPI_COMM_WORLD);
+                  comm_);
   }
   void Broadcast(std::span<std::byte> bytes, int root) override {
     for (size_t at = 0; at < bytes.size(); at += kMaxMessage) {
       const size_t n = std::min(kMaxMessage, bytes.size() - at);
-      MPI_Bcast(bytes.data() + at, Int(n), MPI_BYTE, root, MPI_COMM_WORLD);
+      MPI_Bcast(bytes.data() + at, Int(n), MPI_BYTE, root, comm_);
     }
   }
-  void Barrier() override { MPI_Barrier(MPI_COMM_WORLD); }
+  void Barrier() override { MPI_Barrier(comm_); }
+  std::unique_ptr<Transport> Split(int group) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    MPI_Comm_split(comm_, group, rank_, &part);
+    return std::make_unique<MpiTransport>(part);
+  }
   [[noreturn]] void Abort(const std::string& message) override { AbortJob(message); }
-  void Finish() override { MPI_Finalize(); }
+  void Finish() override {
+    if (comm_ == MPI_COMM_WORLD) MPI_Finalize();
+  }
 
  private:
   static constexpr int64_t kSend = -1;
@@ -97,6 +111,7 @@ class MpiTransport final : public Transport {
     return requests_.emplace_back(MPI_REQUEST_NULL);
   }
 
+  MPI_Comm comm_;
   int rank_ = 0, size_ = 1;
   std::vector<MPI_Request> requests_;
   std::vector<MPI_Status> statuses_;
@@ -133,7 +148,7 @@ Result<std::unique_ptr<Transport>> StartTransport(const Launcher& launcher) {
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &threads) != MPI_SUCCESS) {
     return Error{Code::kUnsupported, "MPI does not start"};
   }
-  auto transport = std::make_unique<MpiTransport>();
+  auto transport = std::make_unique<MpiTransport>(MPI_COMM_WORLD);
   Error error{Code::kUnsupported, ""};
   if (threads < MPI_THREAD_FUNNELED) {
     error.message = "this MPI does not support threads; Hadal needs MPI_THREAD_FUNNELED";

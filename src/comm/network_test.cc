@@ -1,83 +1,24 @@
-// Two hosts: two network namespaces joined by a virtual cable, ranks talking TCP across it.
+// Ranks on two hosts.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
-
-#include "comm/testing_mpirun.h"
+#include "comm/testing_network.h"
 
 namespace hadal {
 namespace {
 
-namespace fs = std::filesystem;
 using internal::Ran;
 using internal::RunCommand;
+using Network = internal::TwoHosts;
 
-class Network : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const std::string reason = internal::NoRanks();
-    if (!reason.empty()) GTEST_SKIP() << reason;
-    const std::string id = std::to_string(getpid());
-    here_ = "hadal_a" + id;
-    there_ = "hadal_b" + id;
-    folder_ = fs::temp_directory_path() / ("hadal_network_" + id);
-    fs::create_directories(folder_);
-    const Ran made = RunCommand("sh -ec '" + Commands("ha" + id, "hb" + id) + "'");
-    if (made.status != 0) GTEST_SKIP() << "no network namespaces here: " << made.output;
-    // mpirun calls this in place of ssh, with the host's name and the command for its shell.
-    std::ofstream(Agent())
-        << "#!/bin/sh\nshift\nexec ip netns exec " << there_
-        << " unshare -u sh -c \"echo hadal-there >/proc/sys/kernel/hostname; $*\"\n";
-    fs::permissions(Agent(), fs::perms::owner_all);
-  }
-  void TearDown() override {
-    if (here_.empty()) return;
-    RunCommand("ip netns del " + here_);
-    RunCommand("ip netns del " + there_);
-    fs::remove_all(folder_);
-  }
-
-  std::string Agent() const { return (folder_ / "agent").string(); }
-  std::string Commands(const std::string& a, const std::string& b) const {
-    return "ip netns add " + here_ + "; ip netns add " + there_ + "; ip link add " + a + " netns " +
-           here_ + " type veth peer name " + b + " netns " + there_ + "; ip -n " + here_ +
-           " addr add 10.231.7.1/24 dev " + a + "; ip -n " + there_ +
-           " addr add 10.231.7.2/24 dev " + b + "; for n in " + here_ + " " + there_ +
-           "; do ip -n $n link set lo up; done; ip -n " + here_ + " link set " + a + " up; ip -n " +
-           there_ + " link set " + b + " up; ip netns exec " + there_ +
-           " unshare -u sh -c \"echo hadal-there >/proc/sys/kernel/hostname\"";
-  }
-  // `each` ranks on both hosts; without btl vader (shared memory) nothing but the cable joins them.
-  Ran RunBoth(int each, const std::string& arguments) const {
-    const std::string slots = ":" + std::to_string(each);
-    return RunCommand("ip netns exec " + here_ +
-                      " mpirun --allow-run-as-root --oversubscribe --mca btl tcp,self"
-                      " --mca btl_tcp_if_include 10.231.7.0/24"
-                      " --mca oob_tcp_if_include 10.231.7.0/24 --mca plm_rsh_agent " +
-                      Agent() + " -H 10.231.7.1" + slots + ",10.231.7.2" + slots + " -n " +
-                      std::to_string(2 * each) + " " + HADAL_COMM_RANKS + " " + arguments);
-  }
-  // Bytes that left the first host.
-  int64_t Sent() const {
-    const Ran ran = RunCommand("ip netns exec " + here_ +
-                               " sh -c 'cat /sys/class/net/ha*/statistics/tx_bytes'");
-    return std::atoll(ran.output.c_str());
-  }
-
- private:
-  std::string here_, there_;
-  fs::path folder_;
-};
+const std::string kRanks = HADAL_COMM_RANKS;
 
 TEST_F(Network, BitsAreThoseOfOneRank) {
-  const Ran alone = RunCommand(std::string(HADAL_COMM_RANKS) + " leaves 4");
+  const Ran alone = RunCommand(kRanks + " leaves 4");
   ASSERT_EQ(alone.status, 0) << alone.output;
   const std::string sum = alone.output.substr(0, alone.output.find('\n') + 1);
   const int64_t before = Sent();
   for (const int each : {1, 2}) {
-    const Ran ran = RunBoth(each, "leaves 4");
+    const Ran ran = RunBoth(each, kRanks + " leaves 4");
     EXPECT_EQ(ran.status, 0) << ran.output;
     std::string want;
     for (int r = 0; r < 2 * each; ++r) want += sum;
@@ -87,7 +28,7 @@ TEST_F(Network, BitsAreThoseOfOneRank) {
 }
 
 TEST_F(Network, ALostRankEndsTheJob) {
-  const Ran ran = RunBoth(1, "kill");
+  const Ran ran = RunBoth(1, kRanks + " kill");
   EXPECT_NE(ran.status, 0);
   EXPECT_LT(ran.seconds, 30);
   EXPECT_NE(ran.output.find("rank 1 with PID"), std::string::npos) << ran.output;

@@ -255,6 +255,11 @@ void World::AllToAllCounts(std::span<const int64_t> send, std::span<int64_t> rec
   Exchange<int64_t>(transport_.get(), rank_, out, in);
 }
 
+std::unique_ptr<World> World::Split(int group) {
+  CHECK(group >= 0);
+  return std::unique_ptr<World>(new World(alone() ? nullptr : transport_->Split(group)));
+}
+
 void World::Abort(const std::string& message) {
   if (transport_ != nullptr) transport_->Abort(message);
   std::fflush(stdout);

@@ -89,6 +89,10 @@ class World {
   // receive[r] = the number that rank r has for this rank.
   void AllToAllCounts(std::span<const int64_t> send, std::span<int64_t> receive);
 
+  // The ranks that give the same number >= 0, in their order here, as a world of their own. All
+  // ranks call this together. It ends with this one, and needs no Finish().
+  std::unique_ptr<World> Split(int group);
+
   // Ends the job: prints "hadal: rank R of N on HOST: message" to stderr, exits with status 1.
   [[noreturn]] void Abort(const std::string& message);
   // All is done; waits for every rank. No calls afterwards but rank(), size(), Finish().

@@ -24,7 +24,8 @@ View2<T> RowsOf(const MoePlan& plan, size_t e, View2<T> m) {
   return m.Rows(plan.first[e], Count(plan, e));
 }
 
-// y[t] = or += sum over its slots in order of weight * from[place of slot]; weights may be null: 1.
+}  // namespace
+
 void CombineSlots(const Exec& exec, const MoePlan& plan, View2<const float> from,
                   const View2<const float>* weights, int64_t top_k, View2<float> y) {
   Workspace& memory = exec.shared();
@@ -50,8 +51,6 @@ void CombineSlots(const Exec& exec, const MoePlan& plan, View2<const float> from
   });
   memory.Release(mark);
 }
-
-}  // namespace
 
 MoePlan PlanMoe(View2<const int32_t> ids, int64_t experts, Workspace& memory) {
   const int64_t pairs = ids.rows * ids.cols;

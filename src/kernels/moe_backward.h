@@ -28,6 +28,11 @@ void MoeExpertsForward(const Exec& exec, View2<const float> x, const MoePlan& pl
                        View2<const float> weights, const Experts& experts, View2<float> gate,
                        View2<float> up, View2<float> y);
 
+// y[t] = sum over its slots j in order of weights[t, j] * from[place of the slot], rows of `from`
+// in plan order; without weights the plain rows are added to what y holds.
+void CombineSlots(const Exec& exec, const MoePlan& plan, View2<const float> from,
+                  const View2<const float>* weights, int64_t top_k, View2<float> y);
+
 // The weights as plain rows: gate, up [F, D], down [D, F]; and their gradients, added to.
 struct ExpertMasters {
   std::span<const View2<const float>> gate, up, down;

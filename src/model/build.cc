@@ -275,9 +275,12 @@ class Builder {
         std::string name = block;
         name.append("experts.").append(std::to_string(e)).append(".");
         name.append(kind).append(".weight");
-        Weight expert = TRY(Matrix(name));
-        if (e == 0) first = expert.from.index;
-        out.push_back(std::move(expert));
+        if (e == 0) first = Index(name);
+        if (source_.Kept(Spec(name))) {
+          out.push_back(TRY(Matrix(name)));
+        } else {
+          out.emplace_back();
+        }
       }
       return {};
     };

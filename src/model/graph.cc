@@ -37,7 +37,7 @@ View2<float> Tape::Grad(View2<const float> activation) const {
   }
   if (outer_ != nullptr) return outer_->Grad(activation);
   CHECK(activation.rows == 0);
-  return {};
+  return {nullptr, 0, activation.cols, activation.stride};
 }
 
 void Tape::Again(const Exec& exec, const std::function<void(const Graph&, const Finish&)>& run) {
@@ -281,81 +281,6 @@ Graph::Routed Graph::Route(View2<const float> logits, const GateShape& gate, con
                     static_cast<float>(tape->balance_scale), dlogits);
   });
   return r;
-}
-
-// MoeExpertsForward with quantised products from the masters.
-void Graph::Fp8Mix(View2<const float> x, const Routed& routed, const MoePlan& plan,
-                   const LayerWeights& w, const GateUp& kept, View2<float> y) const {
-  const GemmOptions options = {.type = ComputeType::kF8, .b_is_weight = true};
-  const int64_t slots = kept.gate.rows, top_k = routed.ids.cols;
-  const View2<float> act = memory.Matrix(slots, kept.gate.cols);  // [S, F]
-  const View2<float> out = memory.Matrix(slots, y.cols);          // [S, D]
-  const auto each = [&](const auto& add) {
-    std::vector<GemmJob> jobs;
-    for (size_t e = 0; e < w.expert_gate.size(); ++e) {
-      const int32_t first = plan.first[e], n = plan.first[e + 1] - first;
-      if (n > 0) add(jobs, static_cast<int32_t>(e), first, n);
-    }
-    GemmJobs(exec, jobs, options);
-  };
-  const auto value = [&](int32_t param) { return GemmArg{tape->parameters.value(param)}; };
-  each([&](std::vector<GemmJob>& jobs, int32_t e, int32_t first, int32_t n) {
-    const GemmArg rows = {x, false,
-                          plan.token.subspan(static_cast<size_t>(first), static_cast<size_t>(n))};
-    jobs.push_back({rows, value(w.gate_param + e), kept.gate.Rows(first, n)});
-    jobs.push_back({rows, value(w.up_param + e), kept.up.Rows(first, n)});
-  });
-  SwiGlu(exec, kept.gate, kept.up, act);
-  each([&](std::vector<GemmJob>& jobs, int32_t e, int32_t first, int32_t n) {
-    jobs.push_back({{act.Rows(first, n)}, value(w.down_param + e), out.Rows(first, n)});
-  });
-  std::vector<int32_t> place(static_cast<size_t>(slots));
-  for (size_t s = 0; s < place.size(); ++s) {
-    place[static_cast<size_t>(plan.slot[s])] = static_cast<int32_t>(s);
-  }
-  exec.pool().For(y.rows, [&](int64_t t, int) {
-    std::fill_n(y.row(t), y.cols, 0.0f);
-    for (int64_t j = 0; j < top_k; ++j) {
-      const float weight = routed.weights.row(t)[j];
-      const float* from = out.row(place[static_cast<size_t>(t * top_k + j)]);
-      for (int64_t d = 0; d < y.cols; ++d) y.row(t)[d] += weight * from[d];
-    }
-  });
-}
-
-void Graph::Mix(View2<const float> x, const Routed& routed, const LayerWeights& w,
-                View2<float> y) const {
-  const Experts experts = {w.expert_gate, w.expert_up, w.expert_down};
-  if (!recording()) {
-    MoeExperts(exec, x, routed.ids, routed.weights, experts, y);
-    return;
-  }
-  const auto count = static_cast<int64_t>(w.expert_gate.size());
-  const MoePlan plan = PlanMoe(routed.ids, count, memory);
-  const int64_t slots = routed.ids.rows * routed.ids.cols;
-  View2<float> gate = memory.Matrix(slots, w.expert_gate[0].rows());  // [S, F]
-  View2<float> up = memory.Matrix(slots, w.expert_up[0].rows());      // [S, F]
-  if (tape->compute == ComputeType::kF8) {
-    Fp8Mix(x, routed, plan, w, {gate, up}, y);
-  } else {
-    MoeExpertsForward(exec, x, plan, routed.weights, experts, gate, up, y);
-  }
-  tape->Note([exec = &exec, tape = tape, x, routed, plan, gate, up, y, count, w = &w] {
-    std::vector<View2<const float>> values;
-    std::vector<View2<float>> grads;
-    for (const int32_t first : {w->gate_param, w->up_param, w->down_param}) {
-      for (int64_t e = 0; e < count; ++e) {
-        values.push_back(tape->parameters.value(first + e));
-        grads.push_back(tape->parameters.gradient(first + e));
-      }
-    }
-    const auto n = static_cast<size_t>(count);
-    const std::span<const View2<const float>> v(values);
-    const std::span<const View2<float>> g(grads);
-    MoeExpertsBackward(*exec, tape->Grad(y), x, plan, routed.weights, gate, up,
-                       {v.first(n), v.subspan(n, n), v.last(n)}, tape->compute, tape->Grad(x),
-                       tape->Grad(routed.weights), {g.first(n), g.subspan(n, n), g.last(n)});
-  });
 }
 
 }  // namespace hadal::internal

@@ -146,11 +146,23 @@ class Graph {
 
  private:
   void Fp8Linear(View2<const float> x, const LinearPart& part) const;
-  struct GateUp {
-    View2<float> gate, up;
+  // Rows and the experts they go through: plan.first counts from `first_expert` of the layer.
+  struct Mixed {
+    View2<const float> x, weights;  // [M, D], [M, top_k]
+    MoePlan plan;
+    View2<float> gate, up;  // [S, F], kept for the backward half
+    View2<float> y;         // [M, D]
+    int64_t first_expert = 0;
   };
-  void Fp8Mix(View2<const float> x, const Routed& routed, const MoePlan& plan,
-              const LayerWeights& w, const GateUp& kept, View2<float> y) const;
+  struct Crossing;
+  void Fp8Mix(const Mixed& m, const LayerWeights& w) const;
+  void MixForward(const Mixed& m, const LayerWeights& w) const;
+  void MixBackward(const Mixed& m, const LayerWeights& w, View2<float> dweights,
+                   int64_t source) const;
+  void MixAcross(View2<const float> x, const Routed& routed, const LayerWeights& w,
+                 View2<float> y) const;
+  void MixAcrossBackward(View2<const float> x, const Routed& routed, View2<const float> y,
+                         const Crossing& crossing, const LayerWeights& w) const;
 };
 
 }  // namespace hadal::internal

@@ -10,6 +10,7 @@
 #include "kernels/exec.h"
 #include "kernels/matmul.h"
 #include "model/config.h"
+#include "model/expert_exchange.h"
 #include "model/internal_source.h"
 #include "model/model.h"
 #include "tensor/buffer.h"
@@ -65,6 +66,8 @@ struct LayerWeights {
   std::vector<PackedMatrix> expert_gate, expert_up, expert_down;
   // The parameter of expert 0; the others of its kind follow.
   int32_t gate_param = -1, up_param = -1, down_param = -1;
+  // Not null in training with the experts spread over ranks: those of others are empty here.
+  ExpertExchange* exchange = nullptr;
 };
 
 struct MtpWeights {

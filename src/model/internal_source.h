@@ -25,6 +25,8 @@ class ParamSource {
  public:
   virtual ~ParamSource() = default;
   virtual bool Has(const ParamSpec& spec) const = 0;
+  // False for an expert that another rank keeps: its place in the model stays empty.
+  virtual bool Kept(const ParamSpec&) const { return true; }
   // Valid until the next call. Errors name the tensor, what is wrong and what was wanted.
   virtual Result<StoredMatrix> Get(const ParamSpec& spec) = 0;
   // The bytes of a parameter are no longer needed; an error when the caller cancels.

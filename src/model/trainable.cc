@@ -25,6 +25,9 @@ class MasterSource : public ParamSource {
     }
   }
   bool Has(const ParamSpec& spec) const override { return index_.contains(spec.name); }
+  bool Kept(const ParamSpec& spec) const override {
+    return parameters_.entries()[static_cast<size_t>(index_.at(spec.name))].kept;
+  }
   Status Done(const ParamSpec&) override { return {}; }
   Result<StoredMatrix> Get(const ParamSpec& spec) override {
     const View2<float> v = parameters_.value(index_.at(spec.name));
@@ -65,6 +68,7 @@ struct Prediction {
 struct TrainableModel::Impl {
   const Exec* exec = nullptr;
   ComputeType compute = ComputeType::kF32;
+  ExpertExchange* exchange = nullptr;
   std::unique_ptr<Parameters> parameters;
   std::unique_ptr<Model> model;
   std::unique_ptr<internal::Tape> tape;
@@ -164,8 +168,15 @@ Model& TrainableModel::model() { return *impl_->model; }
 
 Result<std::unique_ptr<TrainableModel>> TrainableModel::Create(const Exec& exec,
                                                                const ModelConfig& config,
-                                                               ComputeType compute) {
+                                                               ComputeType compute,
+                                                               ExpertExchange* exchange) {
   TRY(internal::ValidateConfig(config));
+  const ExpertShare share = exchange != nullptr ? exchange->share() : ExpertShare{};
+  if (share.ranks > 1 && (config.gate.experts == 0 || config.gate.experts % share.ranks != 0)) {
+    return Error{Code::kInvalid, "n_routed_experts: " + std::to_string(config.gate.experts) +
+                                     " experts do not divide over " + std::to_string(share.ranks) +
+                                     " ranks; choose another expert_parallel"};
+  }
   if (config.mtp_layers > 1) {
     return Error{Code::kUnsupported,
                  "num_nextn_predict_layers: " + std::to_string(config.mtp_layers) +
@@ -174,7 +185,8 @@ Result<std::unique_ptr<TrainableModel>> TrainableModel::Create(const Exec& exec,
   auto impl = std::make_unique<Impl>();
   impl->exec = &exec;
   impl->compute = compute;
-  impl->parameters = std::make_unique<Parameters>(config);
+  impl->exchange = exchange;
+  impl->parameters = std::make_unique<Parameters>(config, share);
   impl->tape = std::make_unique<internal::Tape>(*impl->parameters, compute);
   impl->model = Model::Empty(exec, config);
   return std::unique_ptr<TrainableModel>(new TrainableModel(std::move(impl)));
@@ -186,6 +198,8 @@ Status TrainableModel::Publish() {
   Model::Impl& m = *impl_->model->impl_;
   m.weights = internal::ModelWeights();  // the old ones go first
   m.weights = TRY(internal::BuildWeights(impl_->exec, m.config, source));
+  for (internal::LayerWeights& layer : m.weights.layers) layer.exchange = impl_->exchange;
+  if (m.weights.mtp != nullptr) m.weights.mtp->layer.exchange = impl_->exchange;
   return {};
 }
 
@@ -287,7 +301,8 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
 
 Result<PassResult> TrainableModel::Impl::Run(const TrainBatch& in, const Objective& objective,
                                              bool gradient) {
-  CHECK(in.weights.size() == in.tokens.size() && !in.tokens.empty() && !in.first.empty());
+  CHECK(in.weights.size() == in.tokens.size() && in.tokens.empty() == in.first.empty());
+  CHECK(!in.tokens.empty() || exchange != nullptr);
   Model::Impl& m = *model->impl_;
   const ModelConfig& c = m.config;
   PassResult result;
@@ -300,7 +315,8 @@ Result<PassResult> TrainableModel::Impl::Run(const TrainBatch& in, const Objecti
 
   const internal::PackedDocuments docs(in.tokens, in.first, false);
   const internal::PackedDocuments next(in.tokens, in.first, true);
-  const bool mtp = objective.mtp_scale != 0 && c.mtp_layers > 0 && !next.rows().empty();
+  const bool mtp =
+      objective.mtp_scale != 0 && c.mtp_layers > 0 && (!next.rows().empty() || exchange != nullptr);
   internal::Batch batch = internal::LayOut(c, docs.seqs(), memory);
   batch.rope = internal::RopeRows(*exec, c, batch.positions, c.context, m.rope);
   internal::Batch shifted;

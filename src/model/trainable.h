@@ -11,6 +11,7 @@
 #include "kernels/gemm.h"
 #include "kernels/loss.h"
 #include "model/config.h"
+#include "model/expert_exchange.h"
 #include "model/model.h"
 #include "model/parameters.h"
 
@@ -54,8 +55,12 @@ struct PassResult {
 class TrainableModel {
  public:
   // Parameters as they are after construction: zero. Initialise or read them, then Publish().
+  // With an exchange (it outlives the model) only this rank's share of the routed experts is kept,
+  // and every pass, model()'s too, is one that all ranks of the share run together, with the same
+  // objective but for the teacher. An error when the share does not divide the experts.
   static Result<std::unique_ptr<TrainableModel>> Create(const Exec& exec, const ModelConfig& config,
-                                                        ComputeType compute);
+                                                        ComputeType compute,
+                                                        ExpertExchange* exchange = nullptr);
   ~TrainableModel();
 
   const ModelConfig& config() const;
@@ -70,7 +75,8 @@ class TrainableModel {
 
   // Adds the gradient of the objective to parameters().gradients(). Preconditions (CHECKed): ids
   // within the vocabulary, first[] ascending. An activation that is NaN or Inf is an error naming
-  // the layer; gradients are then not usable.
+  // the layer; gradients are then not usable. With an exchange the batch may be empty: such a pass
+  // serves the others' tokens, and its own results are zero.
   Result<PassResult> Accumulate(const TrainBatch& batch, const Objective& objective);
   // The losses alone.
   Result<PassResult> Evaluate(const TrainBatch& batch, const Objective& objective);

@@ -11,6 +11,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
 #include "base/file.h"
 #include "formats/weight_file.h"
 
@@ -111,17 +112,33 @@ Result<CheckpointState> CheckpointState::FromJson(std::string_view text, const s
   return s;
 }
 
-Status SaveModel(const std::string& folder, TrainableModel& model, const ModelTexts& texts) {
+Status SaveModel(const std::string& folder, World& world, Trainer& trainer, TrainableModel& model,
+                 const ModelTexts& texts) {
   const Parameters& p = model.parameters();
+  const auto count = static_cast<int64_t>(p.entries().size());
+  int64_t next = 0;  // parameter that the ranks bring together
+  std::vector<float> values;
+  const auto bring = [&] {
+    values.resize(static_cast<size_t>(p.entries()[static_cast<size_t>(next)].size()));
+    trainer.Master(next++, values);
+  };
+  if (world.rank() != 0) {
+    while (next < count) bring();
+    return {};
+  }
   ModelTexts all = texts;
   all.push_back({"config.json", model.config().ToJson("float32")});
-  return WriteHuggingFaceFolder(
+  const Status written = WriteHuggingFaceFolder(
       folder, ModelSpecs(p),
       [&](size_t i, std::span<std::byte> out) -> Status {
-        std::memcpy(out.data(), p.value(static_cast<int64_t>(i)).data, out.size());
+        CHECK(static_cast<int64_t>(i) == next);
+        bring();
+        std::memcpy(out.data(), values.data(), out.size());
         return {};
       },
       all);
+  while (next < count) bring();  // the other ranks do not know of an error
+  return written;
 }
 
 std::string CheckpointFolder(const std::string& run, int64_t step) {
@@ -138,10 +155,11 @@ Status SaveCheckpoint(const std::string& run, World& world, Trainer& trainer, Tr
     fs::create_directories(temporary, ec);
   }
   const Status optimizer = WriteOptimizer(temporary + "/" + kOptimizerFile, trainer, world);
-  if (world.rank() != 0) return optimizer;
+  if (world.rank() != 0) return SaveModel(temporary, world, trainer, model, texts);
   const auto finish = [&]() -> Status {
+    const Status saved = SaveModel(temporary, world, trainer, model, texts);
     TRY(Status(optimizer));
-    TRY(SaveModel(temporary, model, texts));
+    TRY(Status(saved));
     TRY(WriteFileAtomic(temporary + "/" + kStateFile, state.ToJson()));
     TRY(SyncFolder(temporary));
     fs::remove_all(target, ec);

@@ -36,8 +36,9 @@ using ModelTexts = std::vector<FolderText>;
 // All ranks call this together; rank 0 writes.
 Status SaveCheckpoint(const std::string& run, World& world, Trainer& trainer, TrainableModel& model,
                       const CheckpointState& state, const ModelTexts& texts);
-// Only the model: what a finished stage hands on.
-Status SaveModel(const std::string& folder, TrainableModel& model, const ModelTexts& texts);
+// Only the model: what a finished stage hands on. All ranks call this together; rank 0 writes.
+Status SaveModel(const std::string& folder, World& world, Trainer& trainer, TrainableModel& model,
+                 const ModelTexts& texts);
 
 // step numbers of complete checkpoints, ascending.
 std::vector<int64_t> ListCheckpoints(const std::string& run);

@@ -93,6 +93,9 @@ Status CheckTogether(const ConfigTable& t, const TrainOptions& o) {
   if (o.lora.rank > 0 && o.optimizer.kind == OptimizerOptions::Kind::kMuon) {
     return t.At("lora", "adapters are trained with adamw; optimizer.kind is muon");
   }
+  if (o.lora.rank > 0 && o.expert_parallel > 1) {
+    return t.At("expert_parallel", "adapters are the same on every rank: 1 with a lora table");
+  }
   return {};
 }
 
@@ -128,6 +131,7 @@ Result<TrainOptions> TrainOptions::Read(ConfigTable& t) {
   o.micro_tokens =
       TRY(t.Integer("micro_tokens", 2, 1 << 24, std::max(o.micro_tokens, o.sequence_length)));
   o.gradient_parts = TRY(t.Integer("gradient_parts", 1, 1024, o.gradient_parts));
+  o.expert_parallel = TRY(t.Integer("expert_parallel", 1, 1024, o.expert_parallel));
   o.recompute = TRY(t.Flag("recompute", false));
   o.steps = TRY(t.Integer("steps", 1, kMost, o.steps));
   o.seed = static_cast<uint64_t>(TRY(t.Integer("seed", 0, kMost, 1)));

@@ -63,6 +63,9 @@ struct TrainOptions {
   // The batch is cut into so many equal parts whose gradients are added along a fixed tree. Ranks
   // share the parts, so any number of ranks that divides it gives the same bits.
   int64_t gradient_parts = 4;
+  // Ranks that share the routed experts of each layer: each keeps its part of them alone, and
+  // tokens travel. Divides the ranks and the experts; no part of the result.
+  int64_t expert_parallel = 1;
   bool recompute = false;  // run layers again in the backward pass instead of keeping them
   int64_t steps = 1000;
   uint64_t seed = 1;

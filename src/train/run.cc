@@ -20,6 +20,7 @@
 #include "model/trainable.h"
 #include "tokenizer/tokenizer.h"
 #include "train/checkpoint.h"
+#include "train/expert_parallel.h"
 #include "train/ledger.h"
 #include "train/live_view.h"
 #include "train/metrics.h"
@@ -64,12 +65,14 @@ class Run {
   Status Validate(StepRecord& record);
   Status Save();
   Status Finish();
+  Status LoadBest();
   double Pairs(std::span<const PackedSequence> batch) const;
   bool root() const { return world_.rank() == 0; }
 
   const Exec& exec_;
   World& world_;
   const RunOptions& o_;
+  std::unique_ptr<ExpertParallel> parallel_;  // null: every rank keeps all experts
   std::unique_ptr<TrainableModel> model_;
   std::unique_ptr<Trainer> trainer_;
   std::unique_ptr<Tokenizer> tokenizer_;
@@ -142,7 +145,7 @@ Status Run::OpenModel() {
                  fmt::format("sequence_length {} exceeds the model's max_position_embeddings {}",
                              o_.options.sequence_length, config->context)};
   }
-  model_ = TRY(TrainableModel::Create(exec_, *config, o_.options.compute));
+  model_ = TRY(TrainableModel::Create(exec_, *config, o_.options.compute, parallel_.get()));
   if (file) {
     TRY(model_->parameters().Read(*file, *config));
   } else {
@@ -229,7 +232,7 @@ Status Run::Prepare() {
   TRY(OpenTokenizer());
   TRY(OpenModel());
   TRY(OpenData());
-  trainer_ = TRY(Trainer::Create(exec_, world_, *model_, o_.options));
+  trainer_ = TRY(Trainer::Create(exec_, world_, *model_, o_.options, parallel_.get()));
   TRY(Resume());
   peak_ = MeasureLimits(exec_).f32_ops * world_.size();
   if (!root()) return {};
@@ -354,21 +357,31 @@ Status Run::Finish() {
   summary_.seconds = state_.elapsed_seconds;
   if (summary_.interrupted && summary_.steps < o_.options.steps) return {};
   summary_.interrupted = false;
-  if (summary_.stopped_early) {  // the best one goes on, not the last
-    const std::string best = CheckpointFolder(o_.folder, state_.best_step);
-    const CheckpointState saved = TRY(ReadCheckpointState(best));
-    TRY(LoadCheckpoint(best, *trainer_, *model_, saved, state_.fingerprint));
-    summary_.validation_loss = saved.best_validation;
-  }
+  if (summary_.stopped_early) TRY(Together(world_, LoadBest()));
   summary_.model = o_.folder + "/model";
-  if (!root()) return {};
-  return SaveModel(summary_.model, *model_, texts_);
+  return SaveModel(summary_.model, world_, *trainer_, *model_, texts_);
+}
+
+// Of a run that was stopped early the best one goes on, not the last.
+Status Run::LoadBest() {
+  const std::string best = CheckpointFolder(o_.folder, state_.best_step);
+  const CheckpointState saved = TRY(ReadCheckpointState(best));
+  TRY(LoadCheckpoint(best, *trainer_, *model_, saved, state_.fingerprint));
+  summary_.validation_loss = saved.best_validation;
+  return {};
 }
 
 Result<RunSummary> Run::Go() {
   start_ = Clock::now();
   meter_ =
       std::make_unique<LedgerMeter>(MeterOptions{.price_per_core_hour = o_.price_per_core_hour});
+  if (o_.options.expert_parallel > 1) {
+    if (o_.evaluate) {
+      return Error{Code::kUnsupported,
+                   "expert_parallel: samples need all experts on one rank; set it to 1"};
+    }
+    parallel_ = TRY(ExpertParallel::Create(world_, o_.options.expert_parallel));
+  }
   TRY(Together(world_, Prepare()));
   TRY(Loop());
   TRY(Together(world_, Finish()));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -69,18 +70,33 @@ bool InsideLayer(std::string_view name) { return name.find(".layers.") != std::s
 }  // namespace
 
 struct Trainer::Impl {
-  Impl(const Exec& exec, World& world, TrainableModel& model, const TrainOptions& options)
-      : exec(exec), world(world), model(model), options(options) {}
+  Impl(const Exec& exec, World& world, TrainableModel& model, const TrainOptions& options,
+       ExpertParallel* parallel)
+      : exec(exec), world(world), model(model), options(options), parallel(parallel) {}
 
   const Exec& exec;
   World& world;
   TrainableModel& model;
   TrainOptions options;
+  ExpertParallel* parallel;  // null: every rank keeps all experts
   TrainerState state;
   std::unique_ptr<Teacher> teacher;
   std::unique_ptr<Lora> lora;
-  Buffer moment1, moment2;         // of [shard.begin, shard.end), or of everything
-  Range shard;                     // of the flat parameters, kept up to date by this rank
+  Buffer moment1, moment2;  // of the runs' shards, one after the other
+  // A run of the flat parameters and the ranks that hold the same of it.
+  struct Run {
+    World* world;
+    Range range;
+    Range shard;          // kept up to date by this rank: a part of the range, or all
+    int64_t moments = 0;  // where those of the shard begin
+    int64_t whole = 0;    // where the range begins in the parameters of one rank alone
+    // This rank's part of the sums of gradients.
+    Range Part() const {
+      const Range part = world->Shard(range.size(), kParameterBlock, world->rank());
+      return {range.begin + part.begin, range.begin + part.end};
+    }
+  };
+  std::array<Run, 2> runs;         // what all ranks have, and experts
   std::unique_ptr<LeafTree> tree;  // over the parts of this rank
   struct Rule {
     bool trained = true, muon = false;
@@ -92,11 +108,19 @@ struct Trainer::Impl {
   int64_t moment_bytes() const {
     return sharded() ? MomentBytes(options.optimizer.moments) : MomentBytes(MomentType::kF32);
   }
-  Moments At(const Buffer& b, int64_t element) const {
+  // Of a parameter within the run's shard.
+  Moments At(const Buffer& b, const Run& run, int64_t element) const {
     const MomentType type = sharded() ? options.optimizer.moments : MomentType::kF32;
-    return {b.data() + (element - shard.begin) * moment_bytes(), type};
+    return {b.data() + (run.moments + element - run.shard.begin) * moment_bytes(), type};
   }
+  const Run& RunOf(const Parameters::Entry& e) const { return runs[e.spec.expert < 0 ? 0 : 1]; }
 
+  void MakeRuns();
+  std::vector<std::span<const PackedSequence>> Mine(std::span<const PackedSequence> batch,
+                                                    int64_t index, size_t& rounds) const;
+  void SumGradients();
+  void Gather(const Run& run, std::span<float> flat);
+  void Bring(const Parameters::Entry& entry, std::span<const float> mine, std::span<float> out);
   void MakeRules();
   Status Gradients(std::span<const PackedSequence> batch, StepRecord& record);
   Result<double> GradNorm();
@@ -131,32 +155,97 @@ const TrainerState& Trainer::state() const { return impl_->state; }
 void Trainer::RestoreState(const TrainerState& state) { impl_->state = state; }
 
 Result<std::unique_ptr<Trainer>> Trainer::Create(const Exec& exec, World& world,
-                                                 TrainableModel& model,
-                                                 const TrainOptions& options) {
+                                                 TrainableModel& model, const TrainOptions& options,
+                                                 ExpertParallel* parallel) {
   if (options.gradient_parts % world.size() != 0) {
     return Error{Code::kInvalid,
                  fmt::format("gradient_parts = {} does not divide over {} ranks; choose a multiple",
                              options.gradient_parts, world.size())};
   }
-  auto impl = std::make_unique<Impl>(exec, world, model, options);
+  auto impl = std::make_unique<Impl>(exec, world, model, options, parallel);
   if (!options.teacher.model.empty()) {
     impl->teacher = TRY(Teacher::Load(exec, options.teacher, model.config().vocab));
   }
+  impl->MakeRuns();
   if (options.lora.rank > 0) {
+    CHECK(parallel == nullptr);
     impl->lora = TRY(Lora::Create(exec, model.parameters(), options));
   } else {
-    const int64_t size = model.parameters().size();
-    impl->shard =
-        impl->sharded() ? world.Shard(size, kParameterBlock, world.rank()) : Range{0, size};
-    const int64_t bytes = (impl->shard.end - impl->shard.begin) * impl->moment_bytes();
+    const int64_t bytes =
+        (impl->runs[0].shard.size() + impl->runs[1].shard.size()) * impl->moment_bytes();
     impl->moment1 = Buffer(static_cast<size_t>(bytes));
     impl->moment2 = Buffer(static_cast<size_t>(bytes));
   }
   impl->tree =
-      std::make_unique<LeafTree>(model.parameters().size(), options.gradient_parts / world.size());
+      std::make_unique<LeafTree>(static_cast<int64_t>(model.parameters().gradients().size()),
+                                 options.gradient_parts / world.size());
   impl->MakeRules();
   TRY(model.Publish());
   return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));
+}
+
+void Trainer::Impl::MakeRuns() {
+  const Parameters& p = model.parameters();
+  const int64_t common = p.common_size();
+  runs[0] = {&world, {0, common}, {}, 0, 0};
+  runs[1] = {parallel != nullptr ? &parallel->copies() : &world,
+             {common, p.size()},
+             {},
+             0,
+             common + p.share().rank * p.expert_size()};
+  int64_t moments = 0;
+  for (Run& run : runs) {
+    run.shard = sharded() ? run.Part() : run.range;
+    run.moments = moments;
+    moments += run.shard.size();
+  }
+}
+
+// The passes of local part `index`, and how many the ranks of a group make together: all of them
+// run as many, since an expert's keeper is needed in each.
+std::vector<std::span<const PackedSequence>> Trainer::Impl::Mine(
+    std::span<const PackedSequence> batch, int64_t index, size_t& rounds) const {
+  const int64_t local = options.gradient_parts / world.size();
+  const size_t size = batch.size() / static_cast<size_t>(options.gradient_parts);
+  const auto passes = [&](int64_t rank) {
+    const auto part = static_cast<size_t>(rank * local + index);
+    return Passes(batch.subspan(part * size, size), options.micro_tokens);
+  };
+  const auto mine = passes(world.rank());
+  rounds = mine.size();
+  if (parallel != nullptr) {
+    const ExpertShare share = parallel->share();
+    const int64_t first = world.rank() - share.rank;
+    for (int64_t r = first; r < first + share.ranks; ++r) {
+      rounds = std::max(rounds, passes(r).size());
+    }
+  }
+  return mine;
+}
+
+void Trainer::Impl::Gather(const Run& run, std::span<float> flat) {
+  run.world->AllGather(
+      flat.subspan(static_cast<size_t>(run.range.begin), static_cast<size_t>(run.range.size())),
+      kParameterBlock);
+}
+
+// From the sums of this rank's parts to those of all, each rank the part of each run that is its.
+void Trainer::Impl::SumGradients() {
+  const Parameters& p = model.parameters();
+  const std::span<float> g = p.gradients();
+  const auto common = static_cast<size_t>(p.common_size());
+  const auto experts = static_cast<size_t>(p.expert_size());
+  std::vector<std::span<float>> sources;  // neighbouring ranks, hence a subtree
+  for (int64_t r = 0; r < p.share().ranks; ++r) {
+    sources.push_back(g.subspan(common + static_cast<size_t>(r) * experts, experts));
+  }
+  TreeSum(sources);
+  for (const Run& run : runs) {
+    run.world->ReduceScatter(
+        g.subspan(static_cast<size_t>(run.range.begin), static_cast<size_t>(run.range.size())),
+        kParameterBlock);
+    if (!sharded() || lora != nullptr) Gather(run, g);
+  }
 }
 
 Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecord& record) {
@@ -186,17 +275,18 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
   const std::span<float> g = model.parameters().gradients();
   std::fill(g.begin(), g.end(), 0.0f);
   const int64_t parts = options.gradient_parts, local = parts / world.size();
-  const size_t part_size = batch.size() / static_cast<size_t>(parts);
   enum { kLoss, kMtp, kMtpWeight, kBalance, kSums };
   std::vector<double> sums(static_cast<size_t>(parts * kSums));
   std::vector<int64_t> counts;
   for (int64_t i = 0; i < local; ++i) {
     const int64_t part = world.rank() * local + i;
-    const auto mine = batch.subspan(static_cast<size_t>(part) * part_size, part_size);
-    for (const auto& sequences : Passes(mine, options.micro_tokens)) {
-      const Pass pass = LayOut(sequences);
+    size_t rounds = 0;
+    const auto passes = Mine(batch, i, rounds);
+    for (size_t round = 0; round < rounds; ++round) {
+      const Pass pass = round < passes.size() ? LayOut(passes[round]) : Pass();
       TeacherTopK top_k;
-      if (teacher != nullptr) {
+      objective.teacher = nullptr;
+      if (teacher != nullptr && !pass.tokens.empty()) {
         top_k = teacher->TopK(pass.batch());
         objective.teacher = &top_k;
       }
@@ -230,8 +320,7 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
   const double mtp_weight = total(kMtpWeight);
   record.mtp_loss = mtp_weight > 0 ? total(kMtp) / mtp_weight : 0;
   record.balance_loss = total(kBalance) / static_cast<double>(documents);
-  world.ReduceScatter(g, kParameterBlock);
-  if (!sharded() || lora != nullptr) world.AllGather(g, kParameterBlock);
+  SumGradients();
   return {};
 }
 
@@ -239,6 +328,7 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
 Status Trainer::Impl::NotFinite() {
   const Parameters& p = model.parameters();
   for (size_t i = 0; i < p.entries().size(); ++i) {
+    if (!p.entries()[i].kept) continue;
     const View2<float> g = p.gradient(static_cast<int64_t>(i));
     for (int64_t r = 0; r < g.rows; ++r) {
       for (int64_t c = 0; c < g.cols; ++c) {
@@ -258,13 +348,18 @@ Status Trainer::Impl::NotFinite() {
 
 Result<double> Trainer::Impl::GradNorm() {
   const std::span<float> g = model.parameters().gradients();
-  std::vector<double> blocks(g.size() / kParameterBlock);
-  const Range mine = world.Shard(static_cast<int64_t>(g.size()), kParameterBlock, world.rank());
-  const auto first = static_cast<size_t>(mine.begin / kParameterBlock);
-  const auto count = static_cast<size_t>((mine.end - mine.begin) / kParameterBlock);
   static_assert(kParameterBlock == kNormBlock);
-  NormBlocks(exec, g.subspan(static_cast<size_t>(mine.begin), count * kParameterBlock),
-             std::span(blocks).subspan(first, count));
+  // Blocks as one rank alone has them; each is some one rank's.
+  const Parameters& p = model.parameters();
+  const int64_t whole_size = p.common_size() + p.share().ranks * p.expert_size();
+  std::vector<double> blocks(static_cast<size_t>(whole_size / kParameterBlock));
+  for (const Run& run : runs) {
+    const Range mine = run.Part();
+    const int64_t whole = run.whole + mine.begin - run.range.begin;
+    const auto count = static_cast<size_t>(mine.size() / kParameterBlock);
+    NormBlocks(exec, g.subspan(static_cast<size_t>(mine.begin), static_cast<size_t>(mine.size())),
+               std::span(blocks).subspan(static_cast<size_t>(whole / kParameterBlock), count));
+  }
   world.AllReduce(std::span<double>(blocks));
   double sum = 0;
   for (const double b : blocks) sum += b;
@@ -282,7 +377,8 @@ void Trainer::Impl::UpdateMuon(int64_t index, double lr, double grad_scale) {
   o.weight_decay = static_cast<float>(options.optimizer.weight_decay * rule.decay);
   o.scale = MuonOptions::Scale::kMatchRms;
   o.grad_scale = static_cast<float>(grad_scale);
-  const View2<float> buffer(moment1.as<float>() + e.offset, e.rows, e.cols);
+  const Moments at = At(moment1, RunOf(e), e.offset);
+  const View2<float> buffer(static_cast<float*>(at.data), e.rows, e.cols);
   Muon(exec, p.value(index), p.gradient(index), buffer, o);
 }
 
@@ -292,13 +388,14 @@ void Trainer::Impl::Update(double lr, double grad_scale) {
   for (size_t i = 0; i < p.entries().size(); ++i) {
     const Parameters::Entry& e = p.entries()[i];
     const Rule& rule = rules[i];
-    if (!rule.trained) continue;
+    if (!rule.trained || !e.kept) continue;
     if (rule.muon) {
       UpdateMuon(static_cast<int64_t>(i), lr, grad_scale);
       continue;
     }
-    const int64_t begin = std::max(e.offset, shard.begin);
-    const int64_t end = std::min(e.offset + e.size(), shard.end);
+    const Run& run = RunOf(e);
+    const int64_t begin = std::max(e.offset, run.shard.begin);
+    const int64_t end = std::min(e.offset + e.size(), run.shard.end);
     if (begin >= end) continue;
     AdamWOptions o;
     o.lr = static_cast<float>(lr * rule.lr);
@@ -309,10 +406,11 @@ void Trainer::Impl::Update(double lr, double grad_scale) {
     o.step = state.step + 1;
     o.grad_scale = static_cast<float>(grad_scale);
     const auto at = static_cast<size_t>(begin), n = static_cast<size_t>(end - begin);
-    AdamW(exec, p.values().subspan(at, n), p.gradients().subspan(at, n), At(moment1, begin),
-          At(moment2, begin), o);
+    AdamW(exec, p.values().subspan(at, n), p.gradients().subspan(at, n), At(moment1, run, begin),
+          At(moment2, run, begin), o);
   }
-  if (sharded()) world.AllGather(p.values(), kParameterBlock);
+  if (!sharded()) return;
+  for (const Run& run : runs) Gather(run, p.values());
 }
 
 // Auxiliary-loss-free balancing (arXiv:2412.19437 §2.1.2): the bias moves by a fixed step against
@@ -372,10 +470,15 @@ Result<Trainer::Validation> Trainer::Validate(std::span<const PackedSequence> se
   const auto passes = Passes(sequences, m.options.micro_tokens);
   std::vector<double> losses(passes.size());
   std::vector<int64_t> counts(2 * passes.size());
-  for (size_t i = 0; i < passes.size(); ++i) {
-    if (static_cast<int>(i % static_cast<size_t>(m.world.size())) != m.world.rank()) continue;
-    const Pass pass = LayOut(passes[i]);
+  const auto ranks = static_cast<size_t>(m.world.size());
+  const size_t rounds = (passes.size() + ranks - 1) / ranks;
+  for (size_t round = 0; round < rounds; ++round) {
+    const size_t i = round * ranks + static_cast<size_t>(m.world.rank());
+    const bool idle = i >= passes.size();  // but for the tokens of others
+    if (idle && m.parallel == nullptr) continue;
+    const Pass pass = idle ? Pass() : LayOut(passes[i]);
     const PassResult r = TRY(m.model.Evaluate(pass.batch(), {}));
+    if (idle) continue;
     losses[i] = r.loss;
     counts[2 * i] = r.predicted;
     counts[2 * i + 1] = r.correct;
@@ -420,24 +523,60 @@ void Narrow(std::span<const float> from, const Moments& to) {
 
 }  // namespace
 
+// `mine`: the values of a parameter that its keepers have. Of an expert the first group's keeper
+// sends them.
+void Trainer::Impl::Bring(const Parameters::Entry& entry, std::span<const float> mine,
+                          std::span<float> out) {
+  const int64_t experts = model.config().gate.experts;
+  int64_t keeper = 0;
+  if (parallel != nullptr && entry.spec.expert >= 0) {
+    keeper = entry.spec.expert / parallel->share().Size(experts);
+  }
+  if (keeper == 0) {
+    if (world.rank() == 0) std::copy(mine.begin(), mine.end(), out.begin());
+    return;
+  }
+  World& group = parallel->group();
+  if (world.rank() >= group.size()) return;
+  std::vector<World::ConstFloats> send(static_cast<size_t>(group.size()));
+  std::vector<std::span<float>> receive(send.size());
+  if (group.rank() == keeper) send[0] = mine;
+  if (group.rank() == 0) receive[static_cast<size_t>(keeper)] = out;
+  group.AllToAll(send, receive);
+}
+
+void Trainer::Master(int64_t index, std::span<float> out) {
+  const Parameters& p = impl_->model.parameters();
+  const Parameters::Entry& e = p.entries()[static_cast<size_t>(index)];
+  std::span<const float> mine;
+  if (e.kept) mine = {p.value(index).data, static_cast<size_t>(e.size())};
+  impl_->Bring(e, mine, out);
+}
+
 Status Trainer::VisitOptimizer(const Visit& visit) {
   Impl& m = *impl_;
   if (m.lora != nullptr) return m.world.rank() == 0 ? m.lora->VisitState(visit) : Status();
   const Parameters& p = m.model.parameters();
-  Buffer whole(static_cast<size_t>(p.size()) * sizeof(float));
-  const std::span<float> values(whole.as<float>(), static_cast<size_t>(p.size()));
+  Buffer kept(static_cast<size_t>(p.size()) * sizeof(float));
+  const std::span<float> values(kept.as<float>(), static_cast<size_t>(p.size()));
   const std::pair<const Buffer*, std::string> kinds[] = {{&m.moment1, "exp_avg."},
                                                          {&m.moment2, "exp_avg_sq."}};
+  std::vector<float> whole;
   for (const auto& [buffer, prefix] : kinds) {
-    const auto at = static_cast<size_t>(m.shard.begin);
-    Widen(m.At(*buffer, m.shard.begin),
-          values.subspan(at, static_cast<size_t>(m.shard.end - m.shard.begin)));
-    if (m.sharded()) m.world.AllGather(values, kParameterBlock);
-    if (m.world.rank() != 0) continue;
+    for (const Impl::Run& run : m.runs) {
+      Widen(m.At(*buffer, run, run.shard.begin),
+            values.subspan(static_cast<size_t>(run.shard.begin),
+                           static_cast<size_t>(run.shard.size())));
+      if (m.sharded()) m.Gather(run, values);
+    }
     for (const Parameters::Entry& e : p.entries()) {
       if (!e.trained) continue;
-      TRY(visit({prefix + e.spec.name, e.spec.shape,
-                 values.subspan(static_cast<size_t>(e.offset), static_cast<size_t>(e.size()))}));
+      const auto size = static_cast<size_t>(e.size());
+      std::span<const float> mine;
+      if (e.kept) mine = values.subspan(static_cast<size_t>(e.offset), size);
+      whole.resize(size);
+      m.Bring(e, mine, whole);
+      if (m.world.rank() == 0) TRY(visit({prefix + e.spec.name, e.spec.shape, whole}));
     }
   }
   return {};
@@ -447,19 +586,21 @@ Status Trainer::RestoreOptimizer(const Visit& fill) {
   Impl& m = *impl_;
   if (m.lora != nullptr) return m.lora->VisitState(fill);
   const Parameters& p = m.model.parameters();
-  Buffer whole(static_cast<size_t>(p.size()) * sizeof(float));
-  const std::span<float> values(whole.as<float>(), static_cast<size_t>(p.size()));
+  Buffer kept(static_cast<size_t>(p.size()) * sizeof(float));
+  const std::span<float> values(kept.as<float>(), static_cast<size_t>(p.size()));
   const std::pair<const Buffer*, std::string> kinds[] = {{&m.moment1, "exp_avg."},
                                                          {&m.moment2, "exp_avg_sq."}};
   for (const auto& [buffer, prefix] : kinds) {
     for (const Parameters::Entry& e : p.entries()) {
-      if (!e.trained) continue;
+      if (!e.trained || !e.kept) continue;
       TRY(fill({prefix + e.spec.name, e.spec.shape,
                 values.subspan(static_cast<size_t>(e.offset), static_cast<size_t>(e.size()))}));
     }
-    const auto at = static_cast<size_t>(m.shard.begin);
-    Narrow(values.subspan(at, static_cast<size_t>(m.shard.end - m.shard.begin)),
-           m.At(*buffer, m.shard.begin));
+    for (const Impl::Run& run : m.runs) {
+      Narrow(values.subspan(static_cast<size_t>(run.shard.begin),
+                            static_cast<size_t>(run.shard.size())),
+             m.At(*buffer, run, run.shard.begin));
+    }
   }
   return {};
 }

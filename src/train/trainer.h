@@ -4,7 +4,9 @@
 // one chain over its passes in order, parts are added along a binary tree of neighbours, and so are
 // ranks. With gradient_parts a multiple of the number of ranks and that a power of two, losses,
 // gradients and weights are the same bits on any number of ranks. With other numbers of ranks the
-// sums run in another order and agree to about 1e-6.
+// sums run in another order and agree to about 1e-6. Sharing experts (train/expert_parallel.h)
+// changes no bit: the keeper of an expert holds a gradient per rank of its group, that is per part,
+// and adds them along the same tree.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +20,7 @@
 #include "comm/world.h"
 #include "data/pack.h"
 #include "model/trainable.h"
+#include "train/expert_parallel.h"
 #include "train/metrics.h"
 #include "train/options.h"
 
@@ -34,10 +37,11 @@ struct TrainerState {
 
 class Trainer {
  public:
-  // exec, world and model outlive the trainer. The model's weights are published.
+  // exec, world, model and parallel outlive the trainer. The model's weights are published.
+  // parallel: the exchange that the model was made with, if any.
   static Result<std::unique_ptr<Trainer>> Create(const Exec& exec, World& world,
-                                                 TrainableModel& model,
-                                                 const TrainOptions& options);
+                                                 TrainableModel& model, const TrainOptions& options,
+                                                 ExpertParallel* parallel = nullptr);
   ~Trainer();
 
   // One step over the global batch (all of it on every rank; each works on its own part). Errors
@@ -53,8 +57,11 @@ class Trainer {
   Result<Validation> Validate(std::span<const PackedSequence> sequences);
 
   const TrainerState& state() const;
-  // Optimizer state by name and shape, whole, on rank 0 (elsewhere the spans are empty): the same
-  // whatever the number of ranks. All ranks call these together.
+  // Copies parameter `index` to `out` on rank 0, whichever rank keeps it; nothing elsewhere. All
+  // ranks call this together.
+  void Master(int64_t index, std::span<float> out);
+  // Optimizer state by name and shape, whole, on rank 0: the same whatever the number of ranks. All
+  // ranks call these together; to restore, each is asked for what it keeps.
   struct StateTensor {
     std::string name;
     std::vector<int64_t> shape;
@@ -62,7 +69,7 @@ class Trainer {
   };
   using Visit = std::function<Status(const StateTensor&)>;
   Status VisitOptimizer(const Visit& visit);   // to be written
-  Status RestoreOptimizer(const Visit& fill);  // to be filled, on every rank
+  Status RestoreOptimizer(const Visit& fill);  // to be filled
   void RestoreState(const TrainerState& state);
 
  private:
