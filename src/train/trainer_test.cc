@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <map>
 
 #include "base/file.h"
 #include "base/rng.h"
@@ -222,6 +223,75 @@ TEST(Trainer, AdaptersTrainAndLeaveTheRest) {
   o.lora.targets = {"no_such_projection"};
   Bench plain(Options());
   EXPECT_FALSE(Trainer::Create(plain.exec, *plain.world, *plain.model, o).ok());
+}
+
+TEST(Trainer, GroupsWithoutARateAreFrozenWhateverTheDecay) {
+  for (const auto kind : {OptimizerOptions::Kind::kAdamW, OptimizerOptions::Kind::kMuon}) {
+    TrainOptions o = Options();
+    o.optimizer.kind = kind;
+    o.optimizer.weight_decay = 1;
+    o.groups = {{.match = "layers.0.", .lr_scale = 0, .decay_scale = 5}};
+    Bench b(o);
+    const std::vector<float> before = b.weights();
+    for (uint64_t s = 0; s < 3; ++s) b.Step(s);
+    const Parameters& p = b.model->parameters();
+    for (size_t i = 0; i < p.entries().size(); ++i) {
+      const Parameters::Entry& e = p.entries()[i];
+      const View2<float> now = p.value(static_cast<int64_t>(i));
+      const bool same = std::memcmp(now.data, before.data() + e.offset,
+                                    static_cast<size_t>(e.size()) * sizeof(float)) == 0;
+      const bool frozen = e.spec.name.find("layers.0.") != std::string::npos;
+      if (frozen || e.matrix()) {
+        EXPECT_EQ(same, frozen) << e.spec.name;
+      }
+    }
+  }
+}
+
+TEST(Trainer, AdaptersAreMergedInTheModelAndResumeToTheBit) {
+  TrainOptions o = Options();
+  o.lora.rank = 4;
+  o.lora.alpha = 8;
+  const std::string run = testing::TempDir() + "hadal-resume-lora";
+  fs::remove_all(run);
+  fs::create_directories(run);
+  Bench whole(o);
+  for (uint64_t s = 0; s < 3; ++s) whole.Step(s);
+  CheckpointState state;
+  state.fingerprint = o.Fingerprint();
+  state.trainer = whole.trainer->state();
+  state.model = whole.model->config().ToJson("float32");
+  ASSERT_TRUE(SaveCheckpoint(run, *whole.world, *whole.trainer, *whole.model, state, {}).ok());
+  std::map<std::string, std::vector<float>> parts;
+  ASSERT_TRUE(whole.trainer
+                  ->VisitOptimizer([&](const Trainer::StateTensor& t) -> Status {
+                    parts[t.name] = {t.values.begin(), t.values.end()};
+                    return {};
+                  })
+                  .ok());
+  const Parameters& p = whole.model->parameters();
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  ASSERT_TRUE(parts.contains("lora_A." + name));
+  const std::vector<float>&a = parts["lora_A." + name], &b = parts["lora_B." + name];
+  const View2<float> w = p.value(p.Find(name));
+  for (int64_t r = 0; r < w.rows; ++r) {
+    for (int64_t c = 0; c < w.cols; ++c) {
+      double merged = parts["base." + name][static_cast<size_t>(r * w.cols + c)];
+      for (int64_t k = 0; k < 4; ++k) {
+        merged += 2.0 * b[static_cast<size_t>(r * 4 + k)] * a[static_cast<size_t>(k * w.cols + c)];
+      }
+      ASSERT_NEAR(w.row(r)[c], merged, 1e-6) << r << ", " << c;
+    }
+  }
+  for (uint64_t s = 3; s < 6; ++s) whole.Step(s);
+
+  Bench second(o);
+  const std::string folder = CheckpointFolder(run, 3);
+  const Status loaded = LoadCheckpoint(folder, *second.trainer, *second.model,
+                                       ReadCheckpointState(folder).value(), o.Fingerprint());
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  for (uint64_t s = 3; s < 6; ++s) second.Step(s);
+  EXPECT_EQ(second.weights(), whole.weights());
 }
 
 TEST(Trainer, SkipsSpikesStopsAtNaNAndRefusesMaskedBatches) {
