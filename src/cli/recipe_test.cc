@@ -259,6 +259,58 @@ TEST_F(Recipe, NamesDamagedShardsAndForeignCheckpoints) {
   EXPECT_NE(damaged.output.find("00000.shard"), std::string::npos) << damaged.output;
 }
 
+TEST_F(Recipe, SaysWhyDataCannotBeTrainedOn) {
+  const auto fails = [&](const std::string& from, const std::string& to,
+                         const std::string& message) {
+    std::string text = kRecipe;
+    // The last stage that says it is the one that counts.
+    const size_t at = text.rfind(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    Write(text.replace(at, from.size(), to));
+    const Ran r = Shell(Command("bad"));
+    EXPECT_EQ(r.status, 1) << to;
+    EXPECT_NE(r.output.find(message), std::string::npos) << to << ": " << r.output;
+    EXPECT_FALSE(fs::exists(folder_ + "/bad/pretrain/model")) << to;
+  };
+  const std::string sources = "\"stage:problems/train.jsonl\"", file = folder_ + "/talks.jsonl";
+  ASSERT_TRUE(WriteFileAtomic(file, "").ok());
+  fails(sources, "\"" + file + "\"", "nothing is left to train on");
+  ASSERT_TRUE(WriteFileAtomic(file, R"({"messages":[{"role":"user","content":"hello"}]})").ok());
+  fails(sources, "\"" + file + "\"", "talks.jsonl:1: no assistant message");
+  fails("validation = 0.05", "validation = 0", "stage:talks has no validation split");
+  Write(kRecipe);
+  const std::string other =
+      "[[stage]]\nname = \"other\"\nkind = \"tokenizer\"\nvocab_size = 300\n"
+      "sources = [\"stage:problems/train.documents.jsonl\"]\n[[stage]]\nname = \"pretrain\"";
+  std::string text = kRecipe;
+  text.replace(text.find("[[stage]]\nname = \"pretrain\""), 27, other);
+  text.replace(text.rfind("stage:tokenizer"), 15, "stage:other");
+  Write(text);
+  const Ran r = Shell(Command("foreign"));
+  EXPECT_EQ(r.status, 1) << r.output;
+  EXPECT_NE(r.output.find("00000.shard"), std::string::npos) << r.output;
+  EXPECT_NE(r.output.find("tokenizer"), std::string::npos) << r.output;
+}
+
+TEST_F(Recipe, GoesOnToTheBitAfterAFullDisk) {
+  ASSERT_EQ(Shell(Command("whole")).status, 0);
+  // 700 KB hold the data, not a checkpoint.
+  const std::string disk = folder_ + "/disk", run = Command("disk/run");
+  const Ran r =
+      Shell("unshare -rm sh -c 'mkdir -p " + disk + " && mount -t tmpfs -o size=700k tmpfs " +
+            disk + " || exit 77; " + run + "; echo code $?; ls -A " + disk +
+            "/run/pretrain; mount -o remount,size=60m " + disk + " && " + run + " && cp " + disk +
+            "/run/pretrain/model/model.safetensors " + folder_ + "/again'");
+  if (r.status == 77 || r.output.find("unshare") != std::string::npos) {
+    GTEST_SKIP() << "no file system can be mounted here: " << r.output;
+  }
+  ASSERT_EQ(r.status, 0) << r.output;
+  EXPECT_NE(r.output.find("No space left on device"), std::string::npos) << r.output;
+  EXPECT_NE(r.output.find("code 1"), std::string::npos) << r.output;
+  EXPECT_EQ(r.output.find("step-"), std::string::npos) << "half a checkpoint: " << r.output;
+  EXPECT_EQ(Sha256File(folder_ + "/again").value(), Weights("whole"));
+}
+
 class RecipeOnTwoHosts : public internal::TwoHosts {
  protected:
   void SetUp() override {

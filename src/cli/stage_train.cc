@@ -1,6 +1,7 @@
 // The recipe stage that trains: pretraining, fine-tuning, distillation.
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -40,6 +41,7 @@ Status ReadData(const StageCall& call, RunOptions& o) {
   ConfigTable& t = call.table;
   const std::vector<std::string> sets = TRY(t.Texts("data"));
   if (sets.empty()) return t.At("data", "missing; a list of dataset stages or shard folders");
+  const bool validates = TRY(t.Flag("validate", true));
   const std::vector<double> weights = TRY(t.Numbers("data_weights"));
   if (!weights.empty() && weights.size() != sets.size()) {
     return t.At("data_weights", fmt::format("{} weights for {} sets", weights.size(), sets.size()));
@@ -50,14 +52,20 @@ Status ReadData(const StageCall& call, RunOptions& o) {
     if (!(weight > 0)) return t.At("data_weights", "weights are above 0");
     const bool stage = sets[i].starts_with("stage:") && sets[i].find('/') == std::string::npos;
     o.train.push_back({stage ? path + "/train" : path, weight});
-    if (stage) o.validation.push_back({path + "/validation", weight});
+    if (!stage || !validates) continue;
+    o.validation.push_back({path + "/validation", weight});
+    if (!call.check_only && !std::filesystem::exists(o.validation.back().path)) {
+      return t.At("data", sets[i] +
+                              " has no validation split; give it `validation` above 0, or set "
+                              "validate = false here");
+    }
   }
   const std::vector<std::string> held_out = TRY(t.Texts("validation"));
   if (!held_out.empty()) o.validation.clear();
   for (const std::string& v : held_out) {
     o.validation.push_back({TRY(call.run.Resolve(t, "validation", v)), 1});
   }
-  if (!TRY(t.Flag("validate", true))) o.validation.clear();
+  if (!validates) o.validation.clear();
   return {};
 }
 
