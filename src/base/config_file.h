@@ -48,7 +48,7 @@ class ConfigTable {
   Result<std::vector<ConfigTable>> Tables(std::string_view key);  // [[key]]
   // The table as JSON text, every key of it counted as read.
   std::string ToJson();
-  // One text for equal tables, all that was laid over or under them included; no key counts as read.
+  // One text for equal tables, what was laid over or under them included; no key counts as read.
   std::string Canonical() const;
 
   // Keys that were never asked for are an error; so is the last word of any reader.
