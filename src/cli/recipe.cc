@@ -281,7 +281,7 @@ void AddTrain(Verb& app, Status& status) {
                 "number of ranks that divides gradient_parts.\n"
                 "Examples:\n"
                 "  hadal train recipes/nano.toml --stage pretrain\n"
-                "  mpirun -n 4 hadal train recipes/nano.toml --threads 1\n",
+                "  mpirun -n 2 hadal train recipes/nano.toml --threads 1\n",
                 false);
 }
 
