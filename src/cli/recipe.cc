@@ -180,6 +180,12 @@ Result<std::string> RecipeRun::Resolve(const ConfigTable& table, std::string_vie
   return found->second + (slash == std::string::npos ? "" : path.substr(slash));
 }
 
+Result<std::string> RecipeRun::ResolveModel(const ConfigTable& table, std::string_view key,
+                                            const std::string& path) const {
+  const bool stage = path.starts_with("stage:") && path.find('/') == std::string::npos;
+  return TRY(Resolve(table, key, path)) + (stage ? "/model" : "");
+}
+
 Status RunRecipe(const Exec& exec, World& world, const RecipeOptions& options) {
   RecipeRun run{exec, world, options, {}, {}, {}, 1, {}, {}};
   run.text = TRY(ReadFile(options.file, 1 << 20));

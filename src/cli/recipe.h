@@ -51,6 +51,9 @@ struct RecipeRun {
   // "stage:NAME[/FILE]" or a path as it is. Errors name the key.
   Result<std::string> Resolve(const ConfigTable& table, std::string_view key,
                               const std::string& text) const;
+  // The same for a model: a training stage stands for the model it leaves.
+  Result<std::string> ResolveModel(const ConfigTable& table, std::string_view key,
+                                   const std::string& path) const;
 };
 
 // Each reads its keys from the table, refuses others, and leaves its results in `folder`. With

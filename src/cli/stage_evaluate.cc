@@ -19,9 +19,7 @@ struct EvaluateStage {
 Result<EvaluateStage> ReadEvaluate(const StageCall& call) {
   ConfigTable& t = call.table;
   EvaluateStage s;
-  const std::string named = TRY(t.Text("model"));
-  s.model = TRY(call.run.Resolve(t, "model", named));
-  if (named.starts_with("stage:") && named.find('/') == std::string::npos) s.model += "/model";
+  s.model = TRY(call.run.ResolveModel(t, "model", TRY(t.Text("model"))));
   for (const std::string& name : TRY(t.Texts("tasks"))) {
     s.tasks.append(s.tasks.empty() ? "" : ",").append(name);
   }

@@ -25,9 +25,7 @@ struct GenerateStage {
 Result<GenerateStage> ReadGenerate(const StageCall& call) {
   ConfigTable& t = call.table;
   GenerateStage s;
-  const std::string named = TRY(t.Text("model"));
-  s.model = TRY(call.run.Resolve(t, "model", named));
-  if (named.starts_with("stage:") && named.find('/') == std::string::npos) s.model += "/model";
+  s.model = TRY(call.run.ResolveModel(t, "model", TRY(t.Text("model"))));
   s.mix = TRY(ReadMix(call));
   s.items = TRY(t.Integer("items", 1, int64_t{1} << 32));
   s.samples = TRY(t.Integer("samples", 1, 4096, 1));

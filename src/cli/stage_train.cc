@@ -80,7 +80,7 @@ Result<RunOptions> ReadRun(const StageCall& call) {
   o.quiet = call.run.options.quiet;
   o.interrupted = call.run.options.interrupted;
   o.restart = call.run.options.restart;
-  if (t.Has("from")) o.from = TRY(call.run.Resolve(t, "from", TRY(t.Text("from"))));
+  if (t.Has("from")) o.from = TRY(call.run.ResolveModel(t, "from", TRY(t.Text("from"))));
   if (o.from.empty() || t.Has("tokenizer")) {
     o.tokenizer = TRY(call.run.Resolve(t, "tokenizer", TRY(t.Text("tokenizer"))));
   }
@@ -88,22 +88,11 @@ Result<RunOptions> ReadRun(const StageCall& call) {
   if (model && !o.from.empty()) return t.At("from", "and a [model] table exclude each other");
   if (!model && o.from.empty()) return t.At("", "a [model] table or `from` is needed");
   if (model) o.config = TRY(ModelJson(*model, o.tokenizer, call.check_only));
-  if (!o.from.empty()) {
-    // A training stage hands on its finished model.
-    if (call.run.folders.contains(TRY(t.Text("from")).substr(std::string("stage:").size())) &&
-        TRY(t.Text("from")).starts_with("stage:")) {
-      o.from += "/model";
-    }
-    if (o.tokenizer.empty()) o.tokenizer = o.from;
-  }
+  if (!o.from.empty() && o.tokenizer.empty()) o.tokenizer = o.from;
   TRY(ReadData(call, o));
   o.options = TRY(TrainOptions::Read(t));
   if (!o.options.teacher.model.empty()) {
-    const std::string named = o.options.teacher.model;
-    o.options.teacher.model = TRY(call.run.Resolve(t, "teacher", named));
-    if (named.starts_with("stage:") && named.find('/') == std::string::npos) {
-      o.options.teacher.model += "/model";
-    }
+    o.options.teacher.model = TRY(call.run.ResolveModel(t, "teacher", o.options.teacher.model));
   }
   if (!t.Has("seed")) o.options.seed = call.run.seed;
   TRY(t.Finish());
