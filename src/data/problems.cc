@@ -79,10 +79,18 @@ std::optional<Family> FamilyFromName(std::string_view name) {
   return std::nullopt;
 }
 
+// At levels 1 to 4 a worked way is at most so many bytes; a longer one is drawn again.
+constexpr size_t kShortWay = 400;
+
 Problem MakeProblem(uint64_t seed, uint64_t index, Family family, int level, Language language) {
   CHECK(level >= 1 && level <= kLevels);
   Draft draft{Rng(KeyOf(seed, family, level), index), level, language, {}, {}, {}, {}};
   EntryOf(family).make(draft);
+  while (level <= 4 && draft.thought.str().size() > kShortWay) {
+    for (problems::Text* text : {&draft.prompt, &draft.thought, &draft.gold, &draft.canonical})
+      *text = {};
+    EntryOf(family).make(draft);
+  }
   Problem problem;
   problem.family = family;
   problem.level = level;

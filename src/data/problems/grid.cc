@@ -1,4 +1,6 @@
-// Shortest paths in a grid with walls: breadth first, then back from the goal.
+// Shortest paths in a grid with walls: small grids at a glance, with steps astray taken back,
+// larger ones breadth first, then back from the goal.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -46,7 +48,8 @@ struct Search {
   std::string move;           // per cell, the move that found it
 };
 
-Search BreadthFirst(const Grid& grid) {
+// From the start until the goal is found; with `whole`, all cells that can be reached.
+Search BreadthFirst(const Grid& grid, bool whole = false) {
   Search s;
   const size_t size = grid.cells.size();
   s.parent.assign(size, -1);
@@ -56,7 +59,7 @@ Search BreadthFirst(const Grid& grid) {
   s.distance[static_cast<size_t>(grid.start)] = 0;
   for (size_t head = 0; head < s.order.size(); ++head) {
     const int cell = s.order[head];
-    if (s.distance[static_cast<size_t>(grid.goal)] >= 0) break;
+    if (!whole && s.distance[static_cast<size_t>(grid.goal)] >= 0) break;
     for (size_t m = 0; m < kMoves.size(); ++m) {
       const int next = grid.Step(cell, m);
       if (next < 0 || s.distance[static_cast<size_t>(next)] >= 0) continue;
@@ -76,7 +79,7 @@ void WriteCell(Text& text, const Grid& grid, int cell) {
   text << cell % grid.columns + 1;
 }
 
-void WriteTrace(Text& text, const Grid& grid, const Search& s, const std::string& path) {
+void WriteFreeCells(Text& text, const Grid& grid) {
   text << "0:";
   for (int cell = 0; cell < static_cast<int>(grid.cells.size()); ++cell) {
     if (grid.cells[static_cast<size_t>(cell)] != '0') continue;
@@ -84,6 +87,34 @@ void WriteTrace(Text& text, const Grid& grid, const Search& s, const std::string
     WriteCell(text, grid, cell);
   }
   text.EndLine();
+}
+
+// The cells of the path, a line each; now and then a step that brings the goal no nearer.
+void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
+  Grid back = grid;
+  std::swap(back.start, back.goal);
+  const Search from_goal = BreadthFirst(back, true);
+  int cell = grid.start;
+  for (const size_t move : path) {
+    for (size_t m = 0; m < kMoves.size(); ++m) {
+      const int next = grid.Step(cell, m);
+      if (next < 0 || !d.Chance(15) ||
+          from_goal.distance[static_cast<size_t>(next)] <
+              from_goal.distance[static_cast<size_t>(cell)]) {
+        continue;
+      }
+      d.thought << kMoves[m] << ' ';
+      WriteCell(d.thought, grid, next);
+      d.thought << " no ";
+    }
+    cell = grid.Step(cell, move);
+    d.thought << kMoves[move] << ' ';
+    WriteCell(d.thought, grid, cell);
+    d.thought.EndLine();
+  }
+}
+
+void WriteSearch(Text& text, const Grid& grid, const Search& s) {
   size_t found = 1;
   for (const int cell : s.order) {
     if (found == s.order.size() && s.distance[static_cast<size_t>(grid.goal)] >= 0) break;
@@ -97,17 +128,13 @@ void WriteTrace(Text& text, const Grid& grid, const Search& s, const std::string
     }
     text.EndLine();
   }
-  if (s.distance[static_cast<size_t>(grid.goal)] < 0) {
-    text << kImpossible;
-    return;
-  }
+  if (s.distance[static_cast<size_t>(grid.goal)] < 0) return;
   for (int cell = grid.goal; cell != grid.start; cell = s.parent[static_cast<size_t>(cell)]) {
     WriteCell(text, grid, cell);
     text << ' ' << s.move[static_cast<size_t>(cell)] << ' ';
   }
   WriteCell(text, grid, grid.start);
   text.EndLine();
-  text << path;
 }
 
 Grid PickGrid(Draft& d, const GridLevel& l) {
@@ -134,8 +161,8 @@ void AskGrid(Draft& d, const Grid& grid) {
   WriteCell(d.prompt, grid, grid.start);
   d.prompt << d.Say(" to ", " 到 ");
   WriteCell(d.prompt, grid, grid.goal);
-  d.prompt << d.Say(" (row and column), as moves U D L R in one word, or impossible.",
-                    " (行和列), 把移动 U D L R 连写; 走不到就写 impossible。");
+  d.prompt << d.Say(" (row and column), as moves U, D, L, R with commas, or impossible.",
+                    " (行和列), 写出移动 U, D, L, R, 用逗号分开; 走不到就写 impossible。");
 }
 
 void MakeGrid(Draft& d) {
@@ -150,19 +177,26 @@ void MakeGrid(Draft& d) {
     const int distance = s.distance[static_cast<size_t>(grid.goal)];
     if (reachable ? distance >= l.least_moves : distance < 0) break;
   }
-  std::string path;
+  std::vector<size_t> path;
   if (reachable) {
     for (int cell = grid.goal; cell != grid.start; cell = s.parent[static_cast<size_t>(cell)]) {
-      path.insert(path.begin(), s.move[static_cast<size_t>(cell)]);
+      path.push_back(kMoves.find(s.move[static_cast<size_t>(cell)]));
     }
+    std::reverse(path.begin(), path.end());
+    for (size_t i = 0; i < path.size(); ++i) d.gold << (i > 0 ? ", " : "") << kMoves[path[i]];
   } else {
-    path = kImpossible;
+    d.gold << kImpossible;
   }
   d.canonical << grid.rows << ' ' << grid.columns << ' ' << grid.start << ' ' << grid.goal << ' '
               << grid.cells;
   AskGrid(d, grid);
-  WriteTrace(d.thought, grid, s, path);
-  d.gold << path;
+  WriteFreeCells(d.thought, grid);
+  if (reachable && d.level <= 4) {
+    WriteWay(d, grid, path);
+  } else {
+    WriteSearch(d.thought, grid, s);
+  }
+  d.thought << d.gold;
 }
 
 Verdict VerifyGrid(const Problem& problem, std::string_view answer) {
@@ -178,11 +212,16 @@ Verdict VerifyGrid(const Problem& problem, std::string_view answer) {
   answer = Trim(answer);
   const int distance = BreadthFirst(grid).distance[static_cast<size_t>(grid.goal)];
   if (distance < 0) return answer == kImpossible ? Verdict::kRight : Verdict::kWrong;
-  if (answer.size() != static_cast<size_t>(distance)) return Verdict::kWrong;
+  std::vector<std::string_view> moves = SplitCommas(answer);
+  if (moves.size() == 1) {  // "RD" as "R, D"
+    moves.clear();
+    for (size_t i = 0; i < answer.size(); ++i) moves.push_back(answer.substr(i, 1));
+  }
+  if (moves.size() != static_cast<size_t>(distance)) return Verdict::kWrong;
   int cell = grid.start;
-  for (const char c : answer) {
-    const size_t move = kMoves.find(c);
-    if (move == std::string_view::npos) return Verdict::kWrong;
+  for (const std::string_view name : moves) {
+    const size_t move = kMoves.find(name);
+    if (name.size() != 1 || move == std::string_view::npos) return Verdict::kWrong;
     cell = grid.Step(cell, move);
     if (cell < 0) return Verdict::kWrong;
   }

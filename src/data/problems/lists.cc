@@ -222,7 +222,7 @@ void MakeCount(Draft& d, int length) {
   int count = 0;
   for (const char c : letters) {
     count += c == letter;
-    d.thought << c << ' ' << count << ' ';
+    d.thought << c << ' ' << letter << (c == letter ? " yes " : " no ") << count << ' ';
   }
   d.thought.EndLine();
   d.gold << count;

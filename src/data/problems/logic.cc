@@ -39,18 +39,19 @@ Formula PickFormula(Draft& d, int signals, int depth) {
 
 std::string_view WordOf(char op) { return op == '&' ? " and " : op == '|' ? " or " : " xor "; }
 
-// In words, every inner operation in parentheses.
-std::string InWords(const Formula& formula) {
+// In words or in signs, every inner operation in parentheses.
+std::string Infix(const Formula& formula, bool in_words) {
   std::vector<std::string> stack;
   for (const char c : formula) {
     if (c >= 'a' && c <= 'z') {
       stack.emplace_back(1, c);
     } else if (c == '!') {
-      stack.back() = "(not " + stack.back() + ")";
+      stack.back() = (in_words ? "(not " : "(!") + stack.back() + ")";
     } else {
       std::string right = std::move(stack.back());
       stack.pop_back();
-      stack.back() = "(" + stack.back() + std::string(WordOf(c)) + right + ")";
+      const std::string op = in_words ? std::string(WordOf(c)) : std::string(1, c);
+      stack.back() = "(" + stack.back() + op + right + ")";
     }
   }
   std::string& all = stack.back();
@@ -92,11 +93,12 @@ void MakeCircuit(Draft& d, const LogicLevel& l) {
     const int depth = static_cast<int>(d.Pick(l.depth > 1 ? l.depth - 1 : 1, l.depth));
     const Formula formula = PickFormula(d, static_cast<int>(signals.size()), depth);
     d.canonical << ' ' << formula;
-    d.prompt << ", " << name << " = " << InWords(formula);
-    d.thought << name << ": ";
+    d.prompt << ", " << name << " = " << Infix(formula, true);
+    d.thought << name << ": " << Infix(formula, false) << ' ';
     signals.push_back(WriteValue(d.thought, formula, signals));
-    d.thought.EndLine();
     d.gold << signals.back();
+    d.thought << d.gold;  // the bits so far
+    d.thought.EndLine();
   }
   const char first = static_cast<char>('a' + l.variables);
   const char last = static_cast<char>('a' + l.variables + l.gates - 1);
@@ -109,7 +111,7 @@ void MakeTable(Draft& d, const LogicLevel& l) {
   const Formula formula = PickFormula(d, variables, l.depth + 1);
   d.canonical << "table " << variables << ' ' << formula;
   const char last = static_cast<char>('a' + variables - 1);
-  d.prompt << d.Say("Give the truth table of ", "写出真值表: ") << InWords(formula)
+  d.prompt << d.Say("Give the truth table of ", "写出真值表: ") << Infix(formula, true)
            << d.Say(", its bits in one row, for a to ", ", 各值写成一行, a 到 ") << last
            << d.Say(" from all 0 to all 1, ", " 从全 0 到全 1, ") << last
            << d.Say(" changing fastest.", " 变化最快。");

@@ -155,11 +155,7 @@ std::string InBase(int64_t value, int64_t base) {
 void WriteToBase(Text& text, int64_t value, int64_t base) {
   for (int64_t rest = value; rest > 0; rest /= base) {
     const int64_t digit = rest % base;
-    if (rest < 256) {
-      text << rest << '=' << base << '*' << rest / base << '+' << digit << ' ';
-    } else {
-      WriteDivide(text, rest, base);
-    }
+    WriteDivide(text, rest, base);
     if (digit >= 10) text << digit << " is " << kDigits[static_cast<size_t>(digit)];
     text.EndLine();
   }

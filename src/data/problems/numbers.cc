@@ -149,8 +149,8 @@ void MakeDivisors(Draft& d) {
     d.thought.EndLine();
     d.thought << "gcd " << divisor;
     d.thought.EndLine();
-    running = divisor;
-    if (!multiple) continue;
+    running = multiple && divisor == b ? a : divisor;
+    if (!multiple || divisor == b) continue;
     WriteDivide(d.thought, a, divisor);
     d.thought.EndLine();
     running = WriteMultiply(d.thought, a / divisor, b);
@@ -186,13 +186,13 @@ bool ShortTrial(int64_t n) {
 
 void WriteTrial(Text& text, Text& gold, int64_t n) {
   for (int64_t p = 2; p * p <= n;) {
-    WriteDivide(text, n, p);
+    WriteDivide(text, n, p, false);
     if (n % p == 0) {
       n /= p;
       gold << p << '*';
-      text << p << " yes";
+      text << "yes";
     } else {
-      text << p << " no";
+      text << "no";
       do ++p;
       while (!IsPrime(p));
     }

@@ -328,13 +328,14 @@ bool Grid(const Problem& p) {
   const int64_t shortest = distance[static_cast<size_t>(goal)];
   if (shortest == kFar) return p.gold == "impossible";
   int64_t row = start / columns, column = start % columns;
-  for (const char c : p.gold) {
-    row += (c == 'D') - (c == 'U');
-    column += (c == 'R') - (c == 'L');
+  const auto moves = CommaList(p.gold);
+  for (const auto& move : moves) {
+    row += (move == "D") - (move == "U");
+    column += (move == "R") - (move == "L");
     if (row < 0 || row >= rows || column < 0 || column >= columns) return false;
     if (cells[static_cast<size_t>(row * columns + column)] == '1') return false;
   }
-  return row * columns + column == goal && static_cast<int64_t>(p.gold.size()) == shortest;
+  return row * columns + column == goal && static_cast<int64_t>(moves.size()) == shortest;
 }
 
 bool Puzzle(const Problem& p) {

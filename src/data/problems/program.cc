@@ -75,6 +75,7 @@ class Registers {
   Registers(Draft& d, const ProgramLevel& l) : d_(d), l_(l) {
     for (int i = 0; i < l.registers; ++i) {
       code_.push_back({'=', static_cast<char>('a' + i), 0, d.Pick(1, 9)});
+      initial_.push_back(code_.back().value);
     }
     int left = l.instructions;
     while (left > 0) left -= Block(l.nesting, left);
@@ -84,8 +85,9 @@ class Registers {
 
   // Runs the code and writes every step; false where a number grows past the level's bound.
   bool Run(Text& text, std::vector<int64_t>& values) {
-    values.assign(static_cast<size_t>(l_.registers), 0);
-    return RunRange(text, values, 0, code_.size());
+    values = initial_;
+    WriteState(text, values);
+    return RunRange(text, values, values.size(), code_.size());
   }
 
  private:
@@ -131,9 +133,9 @@ class Registers {
       }
       int64_t& target = values[static_cast<size_t>(i.target - 'a')];
       const int64_t operand = i.source != 0 ? values[static_cast<size_t>(i.source - 'a')] : i.value;
-      text << i.target << ": ";
+      WriteInstruction(text, i, false);
+      text << ": ";
       if (i.op == '=') {
-        text << operand;
         target = operand;
       } else if (operand < 0) {
         // Minus a negative number is plus its size.
@@ -141,10 +143,17 @@ class Registers {
       } else {
         target = WriteSmall(text, target, i.op, operand);
       }
-      text.EndLine();
+      WriteState(text, values);
       if (target > l_.largest || target < -l_.largest) return false;
     }
     return true;
+  }
+
+  static void WriteState(Text& text, const std::vector<int64_t>& values) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      text << static_cast<char>('a' + i) << ' ' << values[i] << ' ';
+    }
+    text.EndLine();
   }
 
   size_t EndOf(size_t at) const {
@@ -159,6 +168,7 @@ class Registers {
   Draft& d_;
   const ProgramLevel& l_;
   std::vector<Instruction> code_;
+  std::vector<int64_t> initial_;
 };
 
 void WriteList(Text& text, const std::vector<int64_t>& values) {
@@ -170,7 +180,7 @@ void MakeRegisters(Draft& d, const ProgramLevel& l) {
     Registers program(d, l);
     Text trace;
     std::vector<int64_t> values;
-    const size_t longest = d.level <= 4 ? 220 : 6000;
+    const size_t longest = d.level <= 4 ? 300 : 9000;
     if (!program.Run(trace, values) || trace.str().size() > longest) continue;
     d.canonical << "registers " << l.registers;
     d.prompt << d.Say("Run this program:\n", "运行这个程序:\n");

@@ -19,7 +19,7 @@ constexpr PuzzleLevel kPuzzleLevels[kLevels] = {
     {2, 3, 2, 2, 2, 2}, {2, 3, 2, 3, 3, 3}, {2, 3, 2, 4, 4, 3},   {2, 3, 2, 5, 5, 4},
     {3, 4, 2, 6, 6, 6}, {3, 5, 3, 7, 8, 8}, {3, 6, 3, 8, 10, 10}, {3, 7, 3, 9, 12, 12}};
 constexpr int kSpread = 1;              // levels 1 to 4 ask at most so many moves more
-constexpr size_t kShortTrace = 320;     // bytes, levels 1 to 4
+constexpr size_t kShortTrace = 320;     // bytes of a search, levels 1 to 4
 constexpr size_t kWrittenStates = 250;  // a longer search is not written out
 constexpr size_t kNoLimit = size_t{1} << 30;
 constexpr size_t kLongestAnswer = 4096;  // moves
@@ -169,7 +169,7 @@ void WriteSearch(Text& text, const std::vector<Found>& found) {
   text.EndLine();
 }
 
-// Moves along the way; now and then one that leads back to a state of it, taken back.
+// Moves along the way; now and then another one, back to a state of it or astray, taken back.
 void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
   std::string state = p.start;
   std::vector<std::string> seen = {state};
@@ -177,8 +177,9 @@ void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
   for (const auto& step : way) {
     MovesFrom(p, state, moves);
     for (const auto& other : moves) {
-      if (std::find(seen.begin(), seen.end(), other.state) == seen.end() || !d.Chance(30)) continue;
-      d.thought << state << ": " << other.name << ' ' << other.state << " seen";
+      const bool back = std::find(seen.begin(), seen.end(), other.state) != seen.end();
+      if (other.name == step.name || !d.Chance(back ? 30 : 8)) continue;
+      d.thought << state << ": " << other.name << ' ' << other.state << (back ? " seen" : " no");
       d.thought.EndLine();
     }
     d.thought << state << ": " << step.name << ' ' << step.state;
@@ -359,14 +360,14 @@ std::vector<Move> PickSearched(Draft& d, const PuzzleLevel& l, Puzzle& p) {
     auto way = WayTo(found);
     const int moves = static_cast<int>(way.size());
     if (moves < least || (small && moves > least + kSpread)) continue;
-    if (found.size() > kWrittenStates) {
-      WriteWay(d, p, way);
-      return way;
-    }
     Text trace;
     WriteSearch(trace, found);
     if (small && trace.str().size() > kShortTrace) continue;
-    d.thought << trace;
+    if (small || found.size() > kWrittenStates) {
+      WriteWay(d, p, way);
+    } else {
+      d.thought << trace;
+    }
     return way;
   }
 }

@@ -11,11 +11,10 @@ int64_t WriteMultiplyDigit(Text& text, int64_t a, int64_t digit) {
     text << a << '*' << digit << ": ";
     int64_t carry = 0;
     for (int64_t rest = a; rest > 0; rest /= 10) {
-      text << rest % 10 << '*' << digit;
-      if (carry > 0) text << '+' << carry;
-      const int64_t sum = rest % 10 * digit + carry;
-      text << '=' << sum << ' ';
-      carry = sum / 10;
+      const int64_t product = rest % 10 * digit;
+      text << rest % 10 << '*' << digit << '=' << product << ' ';
+      if (carry > 0) text << product << '+' << carry << '=' << product + carry << ' ';
+      carry = (product + carry) / 10;
     }
   }
   text << a << '*' << digit << '=' << a * digit << ' ';
@@ -26,6 +25,22 @@ int Digits(int64_t value) {
   int digits = 1;
   while (value >= 10) value /= 10, ++digits;
   return digits;
+}
+
+constexpr int64_t kDividedByHeart = 5;  // quotients of one digit by numbers up to this
+
+// A digit of a quotient by its product and the difference.
+void WriteQuotientDigit(Text& text, int64_t rest, int64_t b, int64_t digit) {
+  if (b <= 15 || digit == 1) {
+    text << b << '*' << digit << '=' << b * digit << ' ';
+  } else {
+    WriteMultiplyDigit(text, b, digit);
+  }
+  if (b < 20) {
+    text << rest << '-' << b * digit << '=' << rest - b * digit << ' ';
+  } else {
+    WriteSubtract(text, rest, b * digit);
+  }
 }
 
 }  // namespace
@@ -100,8 +115,10 @@ int64_t WriteProduct(Text& text, int64_t a, int64_t b) {
   return a * b;
 }
 
-std::pair<int64_t, int64_t> WriteDivide(Text& text, int64_t a, int64_t b) {
-  if (a >= 100 && b > 1 && a >= b) {
+std::pair<int64_t, int64_t> WriteDivide(Text& text, int64_t a, int64_t b, bool with_rest) {
+  const bool by_heart = b <= kDividedByHeart;
+  const bool written = b > 1 && a >= b && (!by_heart || a >= 10 * b);
+  if (written) {
     text << a << '/' << b << ": ";
     int64_t power = 1;
     while (a / power >= 10) power *= 10;
@@ -109,15 +126,17 @@ std::pair<int64_t, int64_t> WriteDivide(Text& text, int64_t a, int64_t b) {
     for (; power > 0; power /= 10) {
       rest = rest * 10 + a / power % 10;
       if (rest < b && a / power < b) continue;  // no digit of the quotient yet
-      const int64_t digit = rest / b;
-      if (b >= 20 && digit > 1) {
-        text << b << '*' << digit << '=' << b * digit << ' ';
+      if (by_heart) {
+        text << rest << '=' << b << '*' << rest / b << '+' << rest % b << ' ';
+      } else {
+        WriteQuotientDigit(text, rest, b, rest / b);
       }
-      text << rest << '=' << b << '*' << digit << '+' << rest % b << ' ';
       rest %= b;
     }
   }
-  text << a << '=' << b << '*' << a / b << '+' << a % b << ' ';
+  if (with_rest || a % b == 0 || !written) {
+    text << a << '=' << b << '*' << a / b << '+' << a % b << ' ';
+  }
   return {a / b, a % b};
 }
 

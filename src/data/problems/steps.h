@@ -16,8 +16,10 @@ int64_t WriteSubtract(Text& text, int64_t a, int64_t b);  // a >= b
 int64_t WriteMultiply(Text& text, int64_t a, int64_t b);
 // As WriteMultiply, but products up to 15*15 are known by heart.
 int64_t WriteProduct(Text& text, int64_t a, int64_t b);
-// Quotient and remainder, b >= 1: "784/97..." as lines "784=97*8+8".
-std::pair<int64_t, int64_t> WriteDivide(Text& text, int64_t a, int64_t b);
+// Quotient and remainder, b >= 1, digit by digit where it is not known by heart:
+//   "61/7: 7*8=56 61-56=5 61=7*8+5".
+// Without `with_rest` the equation of the whole is left out where something is left.
+std::pair<int64_t, int64_t> WriteDivide(Text& text, int64_t a, int64_t b, bool with_rest = true);
 // a + b with any signs.
 int64_t WriteSignedAdd(Text& text, int64_t a, int64_t b);
 // The greatest common divisor by Euclid's steps, one line.
