@@ -53,13 +53,18 @@ struct MuonOptions {
   ComputeType type = ComputeType::kF32;  // of the Newton-Schulz products: kF32 or kBF16
   float grad_scale = 1;
 };
+// A matrix and its state, not empty: w, g, buf [rows, cols]; buf is zero at first.
+struct MuonJob {
+  View2<float> w;
+  View2<const float> g;
+  View2<float> buf;
+  MuonOptions options;  // the same steps and type in all jobs
+};
 // Momentum made orthogonal by Newton-Schulz (Jordan et al. 2024, coefficients 3.4445, -4.7750,
-// 2.0315):
+// 2.0315), for each job:
 //   buf += (1 - momentum)(g - buf);  u = nesterov ? g + momentum (buf - g) : buf
 //   X = u / (|u| + 1e-7), `steps` times X = a X + (b A + c A^2) X with A = X X^T (the smaller side)
 //   w = w (1 - lr decay) - lr scale X
-// w, g, buf: [rows, cols]; buf is the state, zero at first.
-void Muon(const Exec& exec, View2<float> w, View2<const float> g, View2<float> buf,
-          const MuonOptions& options);
+void Muon(const Exec& exec, std::span<const MuonJob> jobs);
 
 }  // namespace hadal

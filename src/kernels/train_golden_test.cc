@@ -233,8 +233,11 @@ TEST(Golden, Muon) {
     w.view.data = w.values.data();
     Values buf(w.values.size());
     for (int64_t step = 0; step < 3; ++step) {
-      Muon(exec, w.view, In(name + ".grads", 3 * rows).Rows(step * rows, rows),
-           {buf.data(), rows, cols}, {.lr = 0.02f});
+      const MuonJob job = {w.view,
+                           In(name + ".grads", 3 * rows).Rows(step * rows, rows),
+                           {buf.data(), rows, cols},
+                           {.lr = 0.02f}};
+      Muon(exec, {&job, 1});
     }
     w.Check(name, 1e-5);
   }

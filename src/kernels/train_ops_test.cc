@@ -561,6 +561,32 @@ TEST(SquaredNorm, AnyCutAtBlocks) {
   });
 }
 
+TEST(Muon, ManyAtOnceAsOneByOne) {
+  OnEvery([](const Exec& exec, std::vector<float>& result) {
+    const std::pair<int64_t, int64_t> sizes[] = {{24, 60}, {60, 24}, {1, 5}, {300, 70}, {24, 60}};
+    std::vector<Padded> w, g, buf, alone_w, alone_buf;
+    std::vector<MuonJob> jobs;
+    w.reserve(5), g.reserve(5), buf.reserve(5), alone_w.reserve(5), alone_buf.reserve(5);
+    for (size_t i = 0; i < 5; ++i) {
+      const auto [rows, cols] = sizes[i];
+      const auto seed = static_cast<uint32_t>(3 * i);
+      w.emplace_back(rows, cols, seed), g.emplace_back(rows, cols, seed + 1);
+      buf.emplace_back(rows, cols, seed + 2);
+      alone_w.push_back(w.back()), alone_buf.push_back(buf.back());
+      MuonOptions options = {.lr = 0.1f * static_cast<float>(i + 1)};
+      jobs.push_back({w[i](), g[i](), buf[i](), options});
+      const MuonJob job = {alone_w[i](), g[i](), alone_buf[i](), options};
+      Muon(exec, {&job, 1});
+    }
+    Muon(exec, jobs);
+    for (size_t i = 0; i < 5; ++i) {
+      EXPECT_EQ(w[i].values, alone_w[i].values);
+      EXPECT_EQ(buf[i].values, alone_buf[i].values);
+      Append(result, w[i].values);
+    }
+  });
+}
+
 TEST(Muon, MakesSingularValuesNearOne) {
   OnEvery([](const Exec& exec, std::vector<float>& result) {
     for (const auto type : {ComputeType::kF32, ComputeType::kBF16}) {
@@ -568,7 +594,8 @@ TEST(Muon, MakesSingularValuesNearOne) {
       for (float& x : w.values) x = 0;
       MuonOptions options = {.lr = 1, .weight_decay = 0, .type = type};
       options.scale = MuonOptions::Scale::kMatchRms;
-      Muon(exec, w(), g(), buf(), options);
+      const MuonJob job = {w(), g(), buf(), options};
+      Muon(exec, {&job, 1});
       double squares = 0;
       for (int64_t r = 0; r < 24; ++r) {
         for (const float x : w()[r]) squares += double{x} * x;

@@ -126,7 +126,7 @@ struct Trainer::Impl {
   Result<double> GradNorm();
   Status NotFinite();
   void Update(double lr, double grad_scale);
-  void UpdateMuon(int64_t index, double lr, double grad_scale);
+  MuonJob JobOf(size_t index, double lr, double grad_scale);
   void UpdateRouterBias(const StepRecord& record);
 };
 
@@ -367,10 +367,10 @@ Result<double> Trainer::Impl::GradNorm() {
   return std::sqrt(sum);
 }
 
-void Trainer::Impl::UpdateMuon(int64_t index, double lr, double grad_scale) {
+MuonJob Trainer::Impl::JobOf(size_t index, double lr, double grad_scale) {
   const Parameters& p = model.parameters();
-  const Parameters::Entry& e = p.entries()[static_cast<size_t>(index)];
-  const Rule& rule = rules[static_cast<size_t>(index)];
+  const Parameters::Entry& e = p.entries()[index];
+  const Rule& rule = rules[index];
   MuonOptions o;
   o.lr = static_cast<float>(lr * rule.lr);
   o.momentum = static_cast<float>(options.optimizer.muon_momentum);
@@ -378,19 +378,20 @@ void Trainer::Impl::UpdateMuon(int64_t index, double lr, double grad_scale) {
   o.scale = MuonOptions::Scale::kMatchRms;
   o.grad_scale = static_cast<float>(grad_scale);
   const Moments at = At(moment1, RunOf(e), e.offset);
-  const View2<float> buffer(static_cast<float*>(at.data), e.rows, e.cols);
-  Muon(exec, p.value(index), p.gradient(index), buffer, o);
+  const auto i = static_cast<int64_t>(index);
+  return {p.value(i), p.gradient(i), {static_cast<float*>(at.data), e.rows, e.cols}, o};
 }
 
 void Trainer::Impl::Update(double lr, double grad_scale) {
   const Parameters& p = model.parameters();
   const OptimizerOptions& opt = options.optimizer;
+  std::vector<MuonJob> matrices;
   for (size_t i = 0; i < p.entries().size(); ++i) {
     const Parameters::Entry& e = p.entries()[i];
     const Rule& rule = rules[i];
-    if (!rule.trained || !e.kept) continue;
+    if (!rule.trained || !e.kept || e.size() == 0) continue;
     if (rule.muon) {
-      UpdateMuon(static_cast<int64_t>(i), lr, grad_scale);
+      matrices.push_back(JobOf(i, lr, grad_scale));
       continue;
     }
     const Run& run = RunOf(e);
@@ -409,6 +410,7 @@ void Trainer::Impl::Update(double lr, double grad_scale) {
     AdamW(exec, p.values().subspan(at, n), p.gradients().subspan(at, n), At(moment1, run, begin),
           At(moment2, run, begin), o);
   }
+  Muon(exec, matrices);
   if (!sharded()) return;
   for (const Run& run : runs) Gather(run, p.values());
 }
