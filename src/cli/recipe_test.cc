@@ -6,6 +6,7 @@
 
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "comm/testing_network.h"
+#include "train/metrics.h"
 
 namespace hadal {
 namespace {
@@ -209,6 +211,124 @@ TEST_F(Recipe, SharingExpertsChangesNoBit) {
   EXPECT_EQ(Weights("shared2"), Weights("one"));
 }
 
+// kRecipe with a table of evaluation.
+std::string WithEvaluation(const std::string& keys) {
+  std::string text = kRecipe;
+  return text.insert(text.find("[stage.schedule]"), "[stage.evaluate]\n" + keys + "\n");
+}
+constexpr const char* kEvaluate =
+    "every = 5\nfamilies = [\"chain\", \"sort\"]\nlast_level = 1\nitems = 2\nmax_tokens = 12\n"
+    "samples_shown = 3";
+
+class RecipeEvaluation : public Recipe {
+ protected:
+  // Steps of the file's lines as they stand, those that were evaluated only.
+  std::vector<int64_t> Steps(const std::string& output, const std::string& file) const {
+    std::vector<int64_t> steps;
+    const std::string text = ReadFile(folder_ + "/" + output + "/pretrain/" + file).value();
+    for (size_t at = 0; at < text.size();) {
+      const std::string line = text.substr(at, text.find('\n', at) - at);
+      at += line.size() + 1;
+      if (file == "metrics.jsonl" && line.find("\"evaluation\"") == std::string::npos) continue;
+      steps.push_back(std::strtoll(line.c_str() + 8, nullptr, 10));
+    }
+    return steps;
+  }
+};
+
+TEST_F(RecipeEvaluation, IsLoggedOnceAStepAndChangesNoBit) {
+  const Ran plain = Shell(Command("plain"));
+  ASSERT_EQ(plain.status, 0) << plain.output;
+  Write(WithEvaluation(kEvaluate));
+  const Ran asked = Shell(Command("asked", "recipe"));
+  ASSERT_EQ(asked.status, 0) << asked.output;
+  EXPECT_EQ(Weights("asked"), Weights("plain"));
+  const std::vector<int64_t> steps = {5, 10, 12}, samples = {5, 5, 5, 10, 10, 10, 12, 12, 12};
+  EXPECT_EQ(Steps("asked", "metrics.jsonl"), steps);
+  EXPECT_EQ(Steps("asked", "samples.jsonl"), samples);
+  const MetricsLog log = ReadMetrics(folder_ + "/asked/pretrain/metrics.jsonl").value();
+  for (const StepRecord& r : log.steps) {
+    if (!r.evaluation) continue;
+    const StepEvaluation& e = *r.evaluation;
+    EXPECT_TRUE(e.pass_at_1 >= 0 && e.pass_at_1 <= 1) << r.step;
+    EXPECT_EQ(e.answers, 4) << r.step;
+    EXPECT_EQ(e.errors, 0) << r.step << r.note;
+    ASSERT_EQ(e.tasks.size(), 2u);
+    EXPECT_EQ(e.tasks[0].first, "chain:1");
+    EXPECT_NEAR(e.pass_at_1, (e.tasks[0].second + e.tasks[1].second) / 2, 1e-12);
+  }
+  const std::string page = ReadFile(folder_ + "/asked/report.html").value();
+  EXPECT_NE(page.find("pass@1 while training"), std::string::npos);
+  EXPECT_NE(page.find("at step 5"), std::string::npos);
+
+  // As a kill after step 11 leaves it: the checkpoint of 10, lines of later steps, and a torn one.
+  const std::string run = folder_ + "/asked/pretrain";
+  fs::remove(run + "/done.json");
+  fs::remove_all(run + "/model");
+  fs::remove_all(run + "/step-12");
+  for (const char* file : {"/metrics.jsonl", "/samples.jsonl"}) {
+    std::string text = ReadFile(run + file).value();
+    ASSERT_TRUE(WriteFileAtomic(run + file, text + "{\"step\":12,\"torn").ok());
+  }
+  const Ran resumed = Shell(Command("asked"));
+  ASSERT_EQ(resumed.status, 0) << resumed.output;
+  EXPECT_EQ(Weights("asked"), Weights("plain"));
+  EXPECT_EQ(Steps("asked", "metrics.jsonl"), steps);
+  EXPECT_EQ(Steps("asked", "samples.jsonl"), samples);
+  EXPECT_EQ(ReadMetrics(run + "/metrics.jsonl").value().rewinds, 0);
+}
+
+// Of a question asked twice with either answer as the right one, half is right whatever the model.
+TEST_F(RecipeEvaluation, StopsWhereItIsGoodEnough) {
+  const std::string questions = folder_ + "/choice.jsonl";
+  std::string lines;
+  for (const char* answer : {"0", "1"}) {
+    lines +=
+        std::string(R"({"question":"Which?","choices":["one","two"],"answer":)") + answer + "}\n";
+  }
+  ASSERT_TRUE(WriteFileAtomic(questions, lines).ok());
+  const std::string tasks = "every = 3\ntasks = [\"choice:" + questions + "\"]\nstop_at = ";
+  Write(WithEvaluation(tasks + "0.51"));
+  ASSERT_EQ(Shell(Command("whole")).status, 0);
+  EXPECT_EQ(Steps("whole", "metrics.jsonl"), (std::vector<int64_t>{3, 6, 9, 12}));
+  Write(WithEvaluation(tasks + "0.5"));
+  const std::string mpirun =
+      "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe -n 2 ";
+  const bool ranks = Shell("which mpirun").status == 0;
+  const Ran r = Shell((ranks ? mpirun : "") + Command("early"));
+  ASSERT_EQ(r.status, 0) << r.output;
+  const std::string run = folder_ + "/early/pretrain";
+  const MetricsLog log = ReadMetrics(run + "/metrics.jsonl").value();
+  ASSERT_EQ(log.steps.back().step, 3);
+  EXPECT_NE(log.steps.back().note.find("pass@1 0.5000 reached stop_at 0.5"), std::string::npos);
+  EXPECT_TRUE(fs::exists(run + "/step-3/state.json"));
+  const std::string weights = Weights("early");
+  EXPECT_EQ(weights, Sha256File(run + "/step-3/model.safetensors").value());
+  // A kill before the model was written: the run has nothing left to train.
+  fs::remove(run + "/done.json");
+  fs::remove_all(run + "/model");
+  ASSERT_EQ(Shell(Command("early")).status, 0);
+  EXPECT_EQ(Weights("early"), weights);
+  EXPECT_EQ(ReadMetrics(run + "/metrics.jsonl").value().steps.size(), 3u);
+}
+
+TEST_F(RecipeEvaluation, CostsNoTrainingWhereItFails) {
+  Write(WithEvaluation("tasks = [\"answers:" + folder_ + "/long.jsonl\"]\nmax_tokens = 4"));
+  ASSERT_TRUE(WriteFileAtomic(folder_ + "/long.jsonl",
+                              R"({"prompt":")" + std::string(2000, '7') + R"(","answer":"1"})")
+                  .ok());
+  const Ran r = Shell(Command("run"));
+  ASSERT_EQ(r.status, 0) << r.output;
+  const MetricsLog log = ReadMetrics(folder_ + "/run/pretrain/metrics.jsonl").value();
+  const StepRecord& last = log.steps.back();
+  ASSERT_TRUE(last.evaluation.has_value());
+  EXPECT_EQ(last.evaluation->errors, 1);
+  EXPECT_TRUE(std::isnan(last.evaluation->pass_at_1));
+  EXPECT_NE(last.note.find("1 of 1 answers not graded: no answer: the prompt has"),
+            std::string::npos)
+      << last.note;
+}
+
 TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
   const auto refused = [&](const std::string& from, const std::string& to,
                            const std::string& message) {
@@ -234,6 +354,23 @@ TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
   refused("seed = 7", "seed = 7\nsteps = 3", "tiny.toml:3: steps: unknown key");
   refused("seed = 7", "seed 7", "tiny.toml:2");
   refused("kind = \"train\"", "like = \"talk\"\nkind = \"train\"", "did you mean \"talks\"?");
+  const auto refused_evaluation = [&](const std::string& keys, const std::string& message) {
+    refused("[stage.schedule]", "[stage.evaluate]\n" + keys + "\n[stage.schedule]", message);
+  };
+  refused_evaluation("evry = 4",
+                     "tiny.toml:34: stage[3].evaluate.evry: unknown key; did you mean \"every\"?");
+  refused_evaluation("every = 0", "stage[3].evaluate.every: 0 is not within 1");
+  refused_evaluation("stop_at = 2", "stage[3].evaluate.stop_at: 2 is not within");
+  refused_evaluation("items = 1.5", "1.5 is not a whole number");
+  refused_evaluation("samples_shown = 1000", "samples_shown: 1000 is not within 0");
+  refused_evaluation("first_level = 3\nlast_level = 2", "last_level: 2 is not within 3");
+  refused_evaluation("families = [\"chian\"]", "did you mean \"chain\"?");
+  refused_evaluation("tasks = [\"gsm9k\"]", "did you mean \"gsm8k\"?");
+  refused_evaluation("tasks = [\"bpb:" + file_ + "\"]", "no right answers, so no pass@1");
+  refused("validate_every = 4", "validate_every = 0\nevaluate = {}",
+          "stage[3].evaluate.every: missing");
+  refused("steps = 12", "steps = 12\nexpert_parallel = 2\nevaluate = {}",
+          "stage[3].evaluate: evaluation needs all experts on one rank");
   Write(kRecipe);
   const Ran nowhere = Shell(std::string(HADAL_BINARY) + " recipe " + file_ + " -q -o /dev/null/x");
   EXPECT_EQ(nowhere.status, 1);

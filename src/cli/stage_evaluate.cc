@@ -1,8 +1,7 @@
 // The recipe stage that evaluates a model.
 #include <fmt/format.h>
 
-#include <algorithm>
-
+#include "cli/evaluation_table.h"
 #include "cli/recipe.h"
 #include "eval/evaluate.h"
 #include "infer/bundle.h"
@@ -11,7 +10,8 @@ namespace hadal::cli {
 namespace {
 
 struct EvaluateStage {
-  std::string model, tasks, data;
+  std::string model;
+  NamedTasks tasks;
   eval::ProceduralOptions problems;
   eval::EvalOptions options;
 };
@@ -20,23 +20,8 @@ Result<EvaluateStage> ReadEvaluate(const StageCall& call) {
   ConfigTable& t = call.table;
   EvaluateStage s;
   s.model = TRY(call.run.ResolveModel(t, "model", TRY(t.Text("model"))));
-  for (const std::string& name : TRY(t.Texts("tasks"))) {
-    s.tasks.append(s.tasks.empty() ? "" : ",").append(name);
-  }
-  s.data = TRY(t.Text("data", eval::kDefaultData));
-  for (const std::string& name : TRY(t.Texts("families"))) {
-    const auto family = FamilyFromName(name);
-    if (!family) {
-      const std::string near = Nearest(name, FamilyNames());
-      return t.At("families", "\"" + name + "\" is no family" +
-                                  (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
-    }
-    s.problems.families.push_back(*family);
-  }
-  s.problems.first_level = static_cast<int>(TRY(t.Integer("first_level", 1, kLevels, 1)));
-  s.problems.last_level =
-      static_cast<int>(TRY(t.Integer("last_level", s.problems.first_level, kLevels, 4)));
-  s.problems.seed = call.run.seed;
+  s.tasks = TRY(ReadNamedTasks(t));
+  s.problems = TRY(ReadEvaluatedProblems(t, call.run.seed));
   s.options.limit = TRY(t.Integer("items", 1, int64_t{1} << 32, 50));
   s.options.samples = TRY(t.Integer("samples", 1, 4096, 1));
   s.options.max_tokens = TRY(t.Integer("max_tokens", 0, 1 << 20, 0));
@@ -53,8 +38,8 @@ Status RunEvaluate(const StageCall& call) {
   EvaluateStage s = TRY(ReadEvaluate(call));
   if (call.check_only) return {};
   const Bundle bundle = TRY(LoadBundle(call.run.exec, s.model));
-  const auto tasks =
-      s.tasks.empty() ? eval::ProceduralTasks(s.problems) : TRY(eval::OpenTasks(s.tasks, s.data));
+  const auto tasks = s.tasks.names.empty() ? eval::ProceduralTasks(s.problems)
+                                           : TRY(eval::OpenTasks(s.tasks.names, s.tasks.data));
   s.options.folder = call.folder;
   s.options.progress = [&](int64_t done, int64_t total) {
     if (!call.run.options.quiet && (done % 64 == 0 || done == total)) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "cli/evaluation_table.h"
 #include "cli/recipe.h"
 #include "model/config.h"
 #include "tokenizer/tokenizer.h"
@@ -95,6 +96,7 @@ Result<RunOptions> ReadRun(const StageCall& call) {
     o.options.teacher.model = TRY(call.run.ResolveModel(t, "teacher", o.options.teacher.model));
   }
   if (!t.Has("seed")) o.options.seed = call.run.seed;
+  TRY(ReadEvaluation(call, o));
   TRY(t.Finish());
   return o;
 }

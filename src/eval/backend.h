@@ -60,9 +60,14 @@ class Backend {
 struct EngineBackendOptions {
   int64_t max_sequences = 32;  // answered at once
   int64_t context = 0;  // tokens a prompt and its answer may hold; 0: the model's, at most 8192
+  bool raw_prompts = false;  // the texts as they are, in no chat's form
 };
 // bundle outlives it. Prompts are rendered by the bundle's chat template.
 Result<std::unique_ptr<Backend>> OpenEngineBackend(const Bundle& bundle,
+                                                   const EngineBackendOptions& options);
+// The same on a model that someone else holds, such as one in training; its weights may change
+// between calls of Generate and ScoreTexts. Of `bundle` all but the model is used.
+Result<std::unique_ptr<Backend>> OpenEngineBackend(const Bundle& bundle, Model& model,
                                                    const EngineBackendOptions& options);
 
 struct EndpointOptions {

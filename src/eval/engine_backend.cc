@@ -25,8 +25,11 @@ std::string HashIds(const std::vector<int32_t>& ids) {
 
 class EngineBackend : public Backend {
  public:
-  EngineBackend(const Bundle& bundle, const EngineBackendOptions& options)
-      : bundle_(bundle), options_(options) {}
+  EngineBackend(const Bundle& bundle, Model& model, const EngineBackendOptions& options)
+      : bundle_(bundle), model_(model), options_(options), stop_ids_(bundle.eos_ids) {
+    // The bundle may be of another model with this one's tokenizer.
+    std::erase_if(stop_ids_, [&](int32_t id) { return id >= model.config().vocab; });
+  }
 
   std::string name() const override { return bundle_.name; }
   bool can_score() const override { return true; }
@@ -110,19 +113,20 @@ class EngineBackend : public Backend {
   static Error Stopped() { return {Code::kCancelled, "interrupted"}; }
 
   Result<std::vector<int32_t>> Render(const std::string& text) const {
+    if (options_.raw_prompts) return bundle_.tokenizer->EncodePrompt(text, {});
     const json messages = json::array({{{"role", "user"}, {"content", text}}});
     return RenderChat(bundle_, messages.dump(-1, ' ', false, json::error_handler_t::replace), true);
   }
 
   Result<std::unique_ptr<Engine>> NewEngine(int64_t wanted, size_t requests) const {
-    const int64_t model = bundle_.model->config().context;
+    const int64_t model = model_.config().context;
     const int64_t most =
         options_.context > 0 ? std::min(options_.context, model) : std::min(model, kDefaultContext);
     EngineOptions options;
     options.context = std::clamp<int64_t>(wanted, 1, most);
     options.max_sequences =
         std::clamp<int64_t>(static_cast<int64_t>(requests), 1, options_.max_sequences);
-    return Engine::Create(*bundle_.model, bundle_.tokenizer.get(), options);
+    return Engine::Create(model_, bundle_.tokenizer.get(), options);
   }
 
   // False when `done` asks to stop; a request that the engine refuses is a completion with an
@@ -133,7 +137,7 @@ class EngineBackend : public Backend {
     Request request;
     request.prompt = ids;
     request.max_tokens = budget.max_tokens;
-    request.stop_ids = bundle_.eos_ids;
+    request.stop_ids = stop_ids_;
     request.sampling.temperature = budget.temperature;
     request.sampling.top_p = budget.top_p;
     request.sampling.seed = prompt.seed;
@@ -203,20 +207,28 @@ class EngineBackend : public Backend {
   }
 
   const Bundle& bundle_;
+  Model& model_;
   EngineBackendOptions options_;
+  std::vector<int32_t> stop_ids_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Backend>> OpenEngineBackend(const Bundle& bundle,
                                                    const EngineBackendOptions& options) {
-  if (!bundle.model || !bundle.tokenizer) {
+  if (!bundle.model) return Error{Code::kInvalid, "evaluation needs a model with its tokenizer"};
+  return OpenEngineBackend(bundle, *bundle.model, options);
+}
+
+Result<std::unique_ptr<Backend>> OpenEngineBackend(const Bundle& bundle, Model& model,
+                                                   const EngineBackendOptions& options) {
+  if (!bundle.tokenizer) {
     return Error{Code::kInvalid, "evaluation needs a model with its tokenizer"};
   }
   if (options.max_sequences < 1 || options.context < 0) {
     return Error{Code::kInvalid, "evaluation: max_sequences from 1, context from 0"};
   }
-  return std::unique_ptr<Backend>(std::make_unique<EngineBackend>(bundle, options));
+  return std::unique_ptr<Backend>(std::make_unique<EngineBackend>(bundle, model, options));
 }
 
 }  // namespace hadal::eval

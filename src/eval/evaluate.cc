@@ -122,6 +122,7 @@ class Evaluation {
     std::vector<TaskResult> results;
     for (Run& run : runs_) results.push_back(Summary(run));
     TRY(Write(results, status.ok()));  // what was answered before an interrupt is kept
+    Show();
     if (!status.ok()) return status.error();
     return results;
   }
@@ -321,6 +322,16 @@ class Evaluation {
     }
     run.result.majority_k = options_.samples;
     run.result.majority = counted > 0 ? static_cast<double>(won) / static_cast<double>(counted) : 0;
+  }
+
+  void Show() const {
+    if (!options_.seen) return;
+    for (const Run& run : runs_) {
+      for (const Sample& s : run.samples) {
+        if (!s.done) continue;
+        options_.seen({run.result.task, run.items[s.item], s.number, s.completion, s.grade});
+      }
+    }
   }
 
   Status Write(const std::vector<TaskResult>& results, bool complete) const {

@@ -18,6 +18,15 @@
 
 namespace hadal::eval {
 
+// A graded sample, as the log has it.
+struct SampleView {
+  const std::string& task;
+  const Item& item;
+  int64_t number;  // of the item's samples
+  const Completion& completion;
+  const Grade& grade;
+};
+
 struct EvalOptions {
   int64_t samples = 1;     // an item
   int64_t limit = 100;     // items a task; -1: all (1,000 of an endless task)
@@ -30,6 +39,8 @@ struct EvalOptions {
   std::string folder = {}, log = {};
   // done and total count samples of all tasks; false stops.
   std::function<bool(int64_t done, int64_t total)> progress = {};
+  // At the end, every sample that was answered: by task, item and number.
+  std::function<void(const SampleView&)> seen = {};
   EngineBackendOptions engine = {};  // of EvaluateBundle
 };
 

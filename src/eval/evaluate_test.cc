@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "eval/internal_testing.h"
 #include "eval/rows.h"
+#include "model/trainable.h"
 
 namespace hadal::eval {
 namespace {
@@ -205,6 +206,78 @@ TEST_F(EvaluateTest, PromptsThatDoNotFitAreErrorsNotWrongAnswers) {
   EXPECT_EQ(results->front().errors, 1);
   EXPECT_EQ(results->front().wrong, 1);
   EXPECT_NE(results->front().first_error.find("64"), std::string::npos);
+}
+
+// A model in training: its weights change between evaluations, and one that overflows is an error
+// of the answers, not of the program.
+TEST_F(EvaluateTest, AsksAModelThatSomeoneElseHolds) {
+  const Exec exec(1, *ChooseIsa());
+  const Bundle whole = TinyBundle(exec);
+  Bundle texts = TinyBundle(exec);
+  texts.model.reset();
+  texts.eos_ids.push_back(5000);  // no row of this model
+  ASSERT_FALSE(OpenEngineBackend(texts, {}).ok());
+  const auto trained =
+      TrainableModel::Create(exec, whole.model->config(), ComputeType::kF32).value();
+  Parameters& p = trained->parameters();
+  const auto publish = [&](float gates) {  // a factor on what is multiplied with each other
+    p.Initialise(exec, 3, 0.02f);
+    for (const char* name : {"gate_proj", "up_proj"}) {
+      const int64_t index = p.Find("model.layers.0.mlp." + std::string(name) + ".weight");
+      ASSERT_GE(index, 0);
+      const View2<float> w = p.value(index);
+      for (int64_t i = 0; i < w.rows * w.cols; ++i) w.data[i] *= gates;
+    }
+    ASSERT_TRUE(trained->Publish().ok());
+  };
+  publish(1);
+  EvalOptions options;
+  options.limit = 2;
+  options.max_tokens = 6;
+  std::vector<std::string> seen;
+  options.seen = [&](const SampleView& s) {
+    seen.push_back(s.task + '/' + s.item.id + '/' + std::string(VerdictName(s.grade.verdict)) +
+                   '/' + s.completion.text);
+  };
+  const auto tasks = Open("chain:1");
+  const auto backend = OpenEngineBackend(texts, trained->model(), {}).value();
+  const auto ask = [&] {
+    seen.clear();
+    const auto results = Evaluate(*backend, tasks, options);
+    EXPECT_TRUE(results.ok()) << results.error().message;
+    return results->front();
+  };
+  EXPECT_EQ(ask().errors, 0);
+  const std::vector<std::string> first = seen;
+  ASSERT_EQ(first.size(), 2u);
+  EXPECT_TRUE(first[0].starts_with("chain:1/") && first[0].find("/wrong/") != std::string::npos)
+      << first[0];
+  publish(1e25f);
+  const TaskResult broken = ask();
+  EXPECT_EQ(broken.errors, 2);
+  EXPECT_EQ(broken.n, 0);
+  EXPECT_NE(broken.first_error.find("layer"), std::string::npos) << broken.first_error;
+  EXPECT_NE(seen.at(0).find("/error/"), std::string::npos) << seen[0];
+  publish(1);
+  EXPECT_EQ(ask().errors, 0);
+  EXPECT_EQ(seen, first);
+
+  const auto prompt_tokens = [&](bool raw) {
+    EngineBackendOptions how;
+    how.raw_prompts = raw;
+    int64_t tokens = 0;
+    EXPECT_TRUE(OpenEngineBackend(texts, trained->model(), how)
+                    .value()
+                    ->Generate(std::vector<Prompt>{{"2+3="}}, {.max_tokens = 1},
+                               [&](size_t, const Completion& c) {
+                                 tokens = c.prompt_tokens;
+                                 return c.error.empty();
+                               })
+                    .ok());
+    return tokens;
+  };
+  EXPECT_EQ(prompt_tokens(true), 1 + 4);  // BOS
+  EXPECT_GT(prompt_tokens(false), 1 + 4);
 }
 
 // The log-probabilities are the model's: over all next bytes they sum to one, choices are ranked by

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/file.h"
 #include "infer/internal_bundle.h"
 
 namespace hadal {
@@ -13,6 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kMaxJsonDepth = 64;
+constexpr uint64_t kMaxTextBytes = 64 << 20;
 
 // Texts of tokens that end a turn whatever the file calls its EOS, where they are special.
 constexpr std::string_view kTurnEnds[] = {
@@ -51,8 +53,8 @@ Result<json> ParseJson(std::string_view text, const std::string& what) {
 }
 
 // A file of the folder as JSON; null when it is not there.
-Result<json> ReadJson(const WeightFile& file, std::string_view name) {
-  auto text = file.ReadText(name);
+Result<json> ReadJson(const internal::ReadText& read, std::string_view name) {
+  auto text = read(name);
   if (!text.ok()) {
     if (text.error().code == Code::kNotFound) return json();
     return std::move(text).error();
@@ -153,6 +155,43 @@ std::vector<int32_t> TurnEnds(const Tokenizer& tokenizer, std::vector<int32_t> i
   return ids;
 }
 
+Result<Tokenizer> FolderTokenizer(const internal::ReadText& read) {
+  const std::string text = TRY(read("tokenizer.json"));
+  auto config = read("tokenizer_config.json");
+  if (!config.ok() && config.error().code != Code::kNotFound) return std::move(config).error();
+  return Tokenizer::FromJson(text, config.ok() ? std::string_view(*config) : std::string_view());
+}
+
+Bundle MakeBundle(std::string name, Tokenizer made, internal::Defaults defaults) {
+  Bundle bundle;
+  bundle.name = std::move(name);
+  bundle.tokenizer = std::make_unique<Tokenizer>(std::move(made));
+  const Tokenizer& tokenizer = *bundle.tokenizer;
+  const auto text = [&](const std::string& stated, std::optional<TokenId> id) {
+    if (!stated.empty() || !id) return stated;
+    return std::string(tokenizer.Piece(*id));
+  };
+  bundle.bos_token = text(defaults.bos_token, tokenizer.bos());
+  bundle.eos_token = text(defaults.eos_token, tokenizer.eos());
+  // The authors' defaults are a courtesy: out of range they are left aside.
+  if (defaults.sampling.Validate(tokenizer.vocab_size()).ok()) {
+    bundle.default_sampling = defaults.sampling;
+  }
+  bundle.eos_ids = TurnEnds(tokenizer, std::move(defaults.eos_ids));
+  if (!defaults.chat_template.empty()) {
+    auto parsed = ChatTemplate::Parse(defaults.chat_template);
+    if (parsed.ok()) {
+      bundle.chat_template = std::make_unique<ChatTemplate>(*std::move(parsed));
+    } else {
+      bundle.chat_template_error = parsed.error().message;
+    }
+  }
+  if (tokenizer.Find("<think>") || defaults.chat_template.find("<think>") != std::string::npos) {
+    bundle.thought_tags = ThoughtSplitter::FindTags(tokenizer);
+  }
+  return bundle;
+}
+
 // Content that is a string, or a list of parts of which the text is taken.
 Result<std::string> ContentText(const json& message) {
   const auto content = message.find("content");
@@ -193,29 +232,30 @@ Result<std::string> ExtraMembers(std::string_view extra_json) {
   }
   if (extra.empty()) return std::string();
   const size_t begin = extra_json.find('{') + 1;
-  return "," + std::string(extra_json.substr(begin, extra_json.rfind('}') - begin));
+  std::string members = ",";
+  return members.append(extra_json.substr(begin, extra_json.rfind('}') - begin));
 }
 
 }  // namespace
 
 namespace internal {
 
-Result<Defaults> DefaultsFromFolder(const WeightFile& file) {
+Result<Defaults> DefaultsFromFolder(const ReadText& read) {
   Defaults d;
-  const json tokenizer = TRY(ReadJson(file, "tokenizer_config.json"));
+  const json tokenizer = TRY(ReadJson(read, "tokenizer_config.json"));
   if (tokenizer.is_object()) {
     d.bos_token = TokenText(tokenizer, "bos_token");
     d.eos_token = TokenText(tokenizer, "eos_token");
     d.chat_template = TemplateText(tokenizer);
   }
-  auto separate = file.ReadText("chat_template.jinja");
+  auto separate = read("chat_template.jinja");
   if (separate.ok()) {
     d.chat_template = *std::move(separate);
   } else if (separate.error().code != Code::kNotFound) {
     return std::move(separate).error();
   }
   for (const char* name : {"config.json", "generation_config.json"}) {
-    const json config = TRY(ReadJson(file, name));
+    const json config = TRY(ReadJson(read, name));
     if (!config.is_object()) continue;
     AddIds(config, d.eos_ids);
     if (name != std::string_view("config.json")) ReadSampling(config, d.sampling);
@@ -229,47 +269,40 @@ Result<Tokenizer> LoadTokenizer(const WeightFile& file) {
   if (file.kind() == WeightFile::Kind::kGguf) {
     return Tokenizer::FromSpec(TRY(TokenizerSpecFromGguf(file.metadata())));
   }
-  const std::string text = TRY(file.ReadText("tokenizer.json"));
-  auto config = file.ReadText("tokenizer_config.json");
-  if (!config.ok() && config.error().code != Code::kNotFound) return std::move(config).error();
-  return Tokenizer::FromJson(text, config.ok() ? std::string_view(*config) : std::string_view());
+  return FolderTokenizer([&](std::string_view name) { return file.ReadText(name); });
 }
 
 Result<Bundle> LoadBundle(const Exec& exec, const std::string& path, const BundleOptions& options) {
   const WeightFile file = TRY(WeightFile::Open(path));
-  Bundle bundle;
-  bundle.name = NameOf(path);
-  bundle.tokenizer = std::make_unique<Tokenizer>(TRY(LoadTokenizer(file)));
-  const Tokenizer& tokenizer = *bundle.tokenizer;
-  internal::Defaults defaults = file.kind() == WeightFile::Kind::kGguf
-                                    ? TRY(internal::DefaultsFromGguf(file.metadata()))
-                                    : TRY(internal::DefaultsFromFolder(file));
-  const auto text = [&](const std::string& stated, std::optional<TokenId> id) {
-    if (!stated.empty() || !id) return stated;
-    return std::string(tokenizer.Piece(*id));
-  };
-  bundle.bos_token = text(defaults.bos_token, tokenizer.bos());
-  bundle.eos_token = text(defaults.eos_token, tokenizer.eos());
-  // The authors' defaults are a courtesy: out of range they are left aside.
-  if (defaults.sampling.Validate(tokenizer.vocab_size()).ok()) {
-    bundle.default_sampling = defaults.sampling;
-  }
-  bundle.eos_ids = TurnEnds(tokenizer, std::move(defaults.eos_ids));
-  if (!defaults.chat_template.empty()) {
-    auto parsed = ChatTemplate::Parse(defaults.chat_template);
-    if (parsed.ok()) {
-      bundle.chat_template = std::make_unique<ChatTemplate>(*std::move(parsed));
-    } else {
-      bundle.chat_template_error = parsed.error().message;
-    }
-  }
-  if (tokenizer.Find("<think>") || defaults.chat_template.find("<think>") != std::string::npos) {
-    bundle.thought_tags = ThoughtSplitter::FindTags(tokenizer);
-  }
+  internal::Defaults defaults =
+      file.kind() == WeightFile::Kind::kGguf
+          ? TRY(internal::DefaultsFromGguf(file.metadata()))
+          : TRY(internal::DefaultsFromFolder([&](auto name) { return file.ReadText(name); }));
+  Bundle bundle = MakeBundle(NameOf(path), TRY(LoadTokenizer(file)), std::move(defaults));
   bundle.model = TRY(Model::Load(exec, file, options.load));
   // Ids of the file that the model has no row for can never come up.
   std::erase_if(bundle.eos_ids, [&](int32_t id) { return id >= bundle.model->config().vocab; });
   return bundle;
+}
+
+Result<Bundle> LoadBundleWithoutModel(const std::string& folder) {
+  const internal::ReadText read = [&](std::string_view name) -> Result<std::string> {
+    const std::string path = folder + "/" + std::string(name);
+    std::error_code none;
+    if (!std::filesystem::exists(path, none)) {
+      return Error{Code::kNotFound, folder + ": holds no " + std::string(name)};
+    }
+    return ReadFile(path, kMaxTextBytes);
+  };
+  const auto named = [&](const Error& e) {
+    const bool there = e.message.find(folder) != std::string::npos;
+    return Error{e.code, there ? e.message : folder + ": " + e.message};
+  };
+  auto tokenizer = FolderTokenizer(read);
+  if (!tokenizer.ok()) return named(tokenizer.error());
+  auto defaults = internal::DefaultsFromFolder(read);
+  if (!defaults.ok()) return named(defaults.error());
+  return MakeBundle(NameOf(folder), *std::move(tokenizer), *std::move(defaults));
 }
 
 Result<std::vector<int32_t>> RenderChat(const Bundle& bundle, std::string_view messages_json,

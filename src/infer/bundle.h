@@ -36,6 +36,11 @@ struct BundleOptions {
 Result<Bundle> LoadBundle(const Exec& exec, const std::string& path,
                           const BundleOptions& options = {});
 
+// All but the model, from a folder with tokenizer.json: what talks with a model that is held
+// elsewhere. Ids that such a model has no row for are for its user to leave out. Errors name the
+// folder.
+Result<Bundle> LoadBundleWithoutModel(const std::string& folder);
+
 // The tokenizer alone, from a GGUF or a Hugging Face folder.
 Result<Tokenizer> LoadTokenizer(const WeightFile& file);
 // What GGUF metadata says of the tokenizer.

@@ -264,6 +264,29 @@ TEST_F(BundleTest, FolderWithEverything) {
   EXPECT_EQ(*ids, TalkIds());
 }
 
+TEST_F(BundleTest, AFolderWithoutAModelStillTalks) {
+  const std::string messages = R"([{"role":"user","content":"hi"}])";
+  const std::string config = R"({"chat_template":"{{ messages[0].content }}!","eos_token":"</s>"})";
+  const Bundle whole = LoadFolder({{"tokenizer_config.json", config}}).value();
+  const std::string folder = (root_ / "texts").string();
+  std::filesystem::create_directories(folder);
+  const Result<Bundle> nothing = LoadBundleWithoutModel(folder);
+  ASSERT_FALSE(nothing.ok());
+  EXPECT_HAS(nothing.error().message, "texts: holds no tokenizer.json");
+  ASSERT_TRUE(WriteFileAtomic(folder + "/tokenizer.json", TokenizerJson()).ok());
+  const Bundle plain = LoadBundleWithoutModel(folder).value();
+  EXPECT_EQ(plain.chat_template, nullptr);
+  ASSERT_TRUE(WriteFileAtomic(folder + "/tokenizer_config.json", config).ok());
+  const Bundle texts = LoadBundleWithoutModel(folder).value();
+  EXPECT_EQ(texts.model, nullptr);
+  EXPECT_EQ(texts.name, "texts");
+  EXPECT_EQ(RenderChat(texts, messages, true).value(), RenderChat(whole, messages, true).value());
+  ASSERT_TRUE(WriteFileAtomic(folder + "/tokenizer_config.json", "[]").ok());
+  const Result<Bundle> odd = LoadBundleWithoutModel(folder);
+  ASSERT_FALSE(odd.ok());
+  EXPECT_HAS(odd.error().message, folder);
+}
+
 TEST_F(BundleTest, ATemplateFileGoesFirstAndGreedyDefaultsAreKept) {
   auto bundle = LoadFolder({{"tokenizer_config.json", R"({"chat_template":"wrong"})"},
                             {"chat_template.jinja", "{{ messages[0].content }}{{ flag }}"},

@@ -1,7 +1,9 @@
 // What the two kinds of model files say beside weights and tokenizer.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "infer/bundle.h"
@@ -16,6 +18,8 @@ struct Defaults {
 };
 
 Result<Defaults> DefaultsFromGguf(const Metadata& metadata);
-Result<Defaults> DefaultsFromFolder(const WeightFile& file);
+// read: a file of the folder by name; kNotFound where there is none.
+using ReadText = std::function<Result<std::string>(std::string_view name)>;
+Result<Defaults> DefaultsFromFolder(const ReadText& read);
 
 }  // namespace hadal::internal

@@ -82,7 +82,8 @@ std::string CheckpointState::ToJson() const {
               {"best_validation", fmt::format("{:a}", best_validation)},
               {"best_step", best_step},
               {"worse_validations", worse_validations},
-              {"elapsed_seconds", elapsed_seconds}}
+              {"elapsed_seconds", elapsed_seconds},
+              {"ended", static_cast<int>(ended)}}
              .dump(2) +
          "\n";
 }
@@ -106,6 +107,9 @@ Result<CheckpointState> CheckpointState::FromJson(std::string_view text, const s
     s.best_step = j.at("best_step");
     s.worse_validations = j.at("worse_validations");
     s.elapsed_seconds = j.at("elapsed_seconds");
+    const int ended = j.value("ended", 0);
+    if (ended < 0 || ended > static_cast<int>(Ended::kTarget)) return broken;
+    s.ended = static_cast<Ended>(ended);
   } catch (const Json::exception&) {
     return broken;
   }

@@ -25,6 +25,8 @@ struct CheckpointState {
   int64_t best_step = 0;  // 0: no validation yet
   int64_t worse_validations = 0;
   double elapsed_seconds = 0;
+  // Why training ended before its last step.
+  enum class Ended : uint8_t { kNot, kPatience, kTarget } ended = Ended::kNot;
 
   std::string ToJson() const;
   static Result<CheckpointState> FromJson(std::string_view text, const std::string& where);

@@ -209,6 +209,14 @@ std::string ExpertLine(const LiveState& s, size_t width, bool color) {
   return line.Label(label, bar).text();
 }
 
+std::string EvaluationLine(const LiveState& s, size_t width, bool color) {
+  Line line(width, color);
+  line.Label("pass@1", HumanShare(s.evaluation->pass_at_1));
+  line.Label("answers", Grouped(s.evaluation->answers));
+  if (s.evaluation->errors > 0) line.Label("not graded", Grouped(s.evaluation->errors));
+  return line.Label("at step", Grouped(s.evaluation_step)).text();
+}
+
 }  // namespace
 
 void LiveState::Add(const StepRecord& record) {
@@ -219,6 +227,10 @@ void LiveState::Add(const StepRecord& record) {
     validation_loss = record.validation_loss;
   }
   if (record.validation_bits_per_byte) validation_bits_per_byte = record.validation_bits_per_byte;
+  if (record.evaluation) {
+    evaluation = record.evaluation;
+    evaluation_step = record.step;
+  }
   if (record.skipped) ++skipped_steps;
   if (record.seconds > 0 && std::isfinite(record.seconds)) {
     seconds_per_step =
@@ -271,6 +283,7 @@ std::vector<std::string> LiveLines(const LiveState& state, int width, bool color
   if (!state.last.expert_tokens.empty() || state.last.max_over_mean_load > 0) {
     lines.push_back(ExpertLine(state, columns, color));
   }
+  if (state.evaluation) lines.push_back(EvaluationLine(state, columns, color));
   return lines;
 }
 
@@ -283,6 +296,7 @@ std::string PlainLine(const LiveState& s) {
   if (r.validation_bits_per_byte) {
     out += "  bits/byte " + HumanNumber(*r.validation_bits_per_byte);
   }
+  if (r.evaluation) out += "  pass@1 " + HumanShare(r.evaluation->pass_at_1);
   out += fmt::format("  lr {}  gradient {}  {} tok/s  {} of peak", HumanNumber(r.lr, 3),
                      HumanNumber(r.grad_norm, 3), HumanCount(r.tokens_per_second),
                      HumanShare(r.peak_share));
@@ -345,7 +359,8 @@ void LiveView::Update(const StepRecord& record, const Ledger& so_far) {
   const bool first = state_.losses.empty();
   state_.Add(record);
   state_.ledger = so_far;
-  const bool event = record.validation_loss || record.skipped || !record.note.empty();
+  const bool event =
+      record.validation_loss || record.evaluation || record.skipped || !record.note.empty();
   if (!in_place_) {
     const bool due = options_.plain_every > 0 && record.step % options_.plain_every == 0;
     const bool end = state_.total_steps > 0 && record.step >= state_.total_steps;

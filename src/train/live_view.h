@@ -27,7 +27,9 @@ struct LiveState {
   std::vector<double> losses;  // the history, thinned to at most kHistory points
   int64_t loss_stride = 1;     // steps that a point stands for
   std::optional<double> validation_loss, validation_bits_per_byte;
-  double best_validation = 0;   // lowest so far, where validation_loss is set
+  double best_validation = 0;                // lowest so far, where validation_loss is set
+  std::optional<StepEvaluation> evaluation;  // the latest
+  int64_t evaluation_step = 0;
   double seconds_per_step = 0;  // of the last steps, for the time left
   int64_t skipped_steps = 0;
   Ledger ledger;

@@ -73,6 +73,23 @@ TEST(LiveLinesTest, ShowEverythingAtEightyColumns) {
   EXPECT_NE(Joined(State(500), 80, true).find("\x1b[2m"), std::string::npos);
 }
 
+TEST(LiveLinesTest, TellOfTheLatestEvaluation) {
+  LiveState state = State(100);
+  const size_t lines = LiveLines(state, 80, false).size();
+  StepRecord r = state.last;
+  r.step = 101;
+  r.evaluation = {0.375, 32, 2, 1.5, {{"chain:1", 0.375}}};
+  state.Add(r);
+  EXPECT_NE(PlainLine(state).find("  pass@1 37.5 %"), std::string::npos) << PlainLine(state);
+  r.evaluation.reset();
+  r.step = 102;
+  state.Add(r);
+  EXPECT_EQ(PlainLine(state).find("pass@1"), std::string::npos) << PlainLine(state);
+  const auto view = LiveLines(state, 80, false);
+  ASSERT_EQ(view.size(), lines + 1);
+  EXPECT_EQ(view.back(), "pass@1 37.5 %   answers 32   not graded 2   at step 101");
+}
+
 TEST(LiveLinesTest, FitAnyWidth) {
   for (const int width : {1, 20, 40, 79, 80, 200}) {
     for (const bool color : {false, true}) {

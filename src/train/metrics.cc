@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -21,7 +23,7 @@ namespace {
 using internal::Digits;
 using nlohmann::json;
 
-constexpr size_t kMaxLine = size_t{64} << 20;
+constexpr size_t kMaxLine = size_t{64} << 20, kMostTasks = 1024;
 
 Error SystemError(const std::string& path, const char* what) {
   return Error{Code::kIo, fmt::format("{}: cannot {}: {}", path, what, std::strerror(errno))};
@@ -46,6 +48,53 @@ Result<off_t> WholeLines(int fd, const std::string& path) {
     }
   }
   return off_t{0};
+}
+
+// Bytes before the first line of a step above `through`.
+Result<off_t> LinesThrough(const std::string& path, off_t end, int64_t through) {
+  if (end == 0 || through == std::numeric_limits<int64_t>::max()) return end;
+  const MappedFile file = TRY(MappedFile::Open(path));
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
+                              std::min(file.bytes().size(), static_cast<size_t>(end)));
+  constexpr std::string_view kStart = R"({"step":)";
+  for (size_t at = 0; at < text.size();) {
+    const std::string_view line = text.substr(at, text.find('\n', at) - at);
+    int64_t step = 0;
+    if (line.starts_with(kStart)) {
+      std::from_chars(line.data() + kStart.size(), line.data() + line.size(), step);
+    }
+    if (step > through) return static_cast<off_t>(at);
+    at += line.size() + 1;
+  }
+  return end;
+}
+
+void ReadEvaluation(const json& object, StepRecord& record) {
+  const auto it = object.find("evaluation");
+  if (it == object.end() || !it->is_object()) return;
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  StepEvaluation& e = record.evaluation.emplace();
+  e.pass_at_1 = internal::NumberOr(*it, "pass@1", kNone);
+  e.answers = internal::IntegerOr(*it, "answers", 0);
+  e.errors = internal::IntegerOr(*it, "errors", 0);
+  e.seconds = internal::NumberOr(*it, "seconds", 0);
+  const auto tasks = it->find("tasks");
+  if (tasks == it->end() || !tasks->is_object()) return;
+  for (const auto& [name, value] : tasks->items()) {
+    if (e.tasks.size() == kMostTasks) break;
+    e.tasks.emplace_back(name, value.is_number() ? value.get<double>() : kNone);
+  }
+}
+
+std::string EvaluationText(const StepEvaluation& e) {
+  std::string out = fmt::format(R"({{"pass@1":{},"answers":{},"errors":{},"seconds":{},"tasks":{{)",
+                                Digits(e.pass_at_1), e.answers, e.errors, Digits(e.seconds));
+  const char* comma = "";
+  for (const auto& [name, value] : e.tasks) {
+    out += fmt::format("{}{}:{}", comma, internal::Quoted(name), Digits(value));
+    comma = ",";
+  }
+  return out + "}}";
 }
 
 void ReadExperts(const json& object, StepRecord& record) {
@@ -136,6 +185,7 @@ std::string ToJsonLine(const StepRecord& r) {
   if (r.validation_bits_per_byte) {
     fmt::format_to(end, R"(,"validation_bits_per_byte":{})", Digits(*r.validation_bits_per_byte));
   }
+  if (r.evaluation) fmt::format_to(end, R"(,"evaluation":{})", EvaluationText(*r.evaluation));
   if (r.max_over_mean_load != 0) {
     fmt::format_to(end, R"(,"max_over_mean_load":{})", Digits(r.max_over_mean_load));
   }
@@ -181,18 +231,19 @@ Result<StepRecord> FromJsonLine(std::string_view line) {
   r.skipped = internal::FlagOr(object, "skipped", false);
   r.note = internal::TextOr(object, "note", "");
   r.rss_bytes = static_cast<uint64_t>(std::max<int64_t>(0, IntegerOr(object, "rss_bytes", 0)));
+  ReadEvaluation(object, r);
   ReadExperts(object, r);
   return r;
 }
 
-Result<MetricsWriter> MetricsWriter::Open(const std::string& path) {
+Result<MetricsWriter> MetricsWriter::Open(const std::string& path, int64_t through) {
   MetricsWriter writer;
   writer.path_ = path;
   writer.fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (writer.fd_ < 0) return SystemError(path, "open");
-  const off_t keep = TRY(WholeLines(writer.fd_, path));
+  const off_t keep = TRY(LinesThrough(path, TRY(WholeLines(writer.fd_, path)), through));
   if (lseek(writer.fd_, 0, SEEK_END) != keep && ftruncate(writer.fd_, keep) != 0) {
-    return SystemError(path, "remove the torn last line");
+    return SystemError(path, "remove its last lines");
   }
   return writer;
 }
@@ -210,12 +261,13 @@ MetricsWriter::~MetricsWriter() {
   if (fd_ >= 0) close(fd_);
 }
 
-Status MetricsWriter::Append(const StepRecord& record) {
-  const std::string line = ToJsonLine(record);
+Status MetricsWriter::Append(const StepRecord& record) { return AppendLines(ToJsonLine(record)); }
+
+Status MetricsWriter::AppendLines(std::string_view lines) {
   const off_t start = lseek(fd_, 0, SEEK_END);
   size_t done = 0;
-  while (done < line.size()) {
-    const ssize_t wrote = write(fd_, line.data() + done, line.size() - done);
+  while (done < lines.size()) {
+    const ssize_t wrote = write(fd_, lines.data() + done, lines.size() - done);
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) {
       Error error = SystemError(path_, "append");

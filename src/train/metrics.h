@@ -3,19 +3,31 @@
 //   {"step":7,"loss":5.25,"lr":0.0003,"grad_norm":1.5,"tokens":8192,"total_tokens":57344, ...}
 //
 // The keys are the fields of StepRecord. A number that is not finite is written as null and reads
-// back as NaN. Fields at their default (no experts, no note, not skipped) are left out.
+// back as NaN. Fields at their default (no experts, no note, not skipped) are left out. A step
+// after which the model was evaluated has
+//   "evaluation":{"pass@1":0.25,"answers":4,"errors":0,"seconds":1.5,"tasks":{"chain:1":0.5, ...}}
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 
 namespace hadal {
+
+// How the model answered after a step.
+struct StepEvaluation {
+  double pass_at_1 = 0;             // mean over the tasks with a graded answer; NaN without any
+  int64_t answers = 0, errors = 0;  // errors: answers that nobody could grade
+  double seconds = 0;
+  std::vector<std::pair<std::string, double>> tasks;  // pass@1; NaN without a graded answer
+};
 
 struct StepRecord {
   int64_t step = 0;
@@ -33,6 +45,7 @@ struct StepRecord {
   std::vector<std::vector<int64_t>> expert_tokens;  // [MoE layer][expert]; may be empty
   double max_over_mean_load = 0;                    // of the worst layer; 0 without experts
   std::optional<double> validation_loss, validation_bits_per_byte;
+  std::optional<StepEvaluation> evaluation;
   bool skipped = false;  // the spike guard left the weights alone
   std::string note;
   uint64_t rss_bytes = 0;
@@ -48,13 +61,17 @@ Result<StepRecord> FromJsonLine(std::string_view line);  // kCorrupt when it is 
 // one, which Open removes, so what follows a resume starts on a line of its own.
 class MetricsWriter {
  public:
-  static Result<MetricsWriter> Open(const std::string& path);
+  // Lines of steps above `through` go too: the run is resumed from there and makes them again.
+  static Result<MetricsWriter> Open(const std::string& path,
+                                    int64_t through = std::numeric_limits<int64_t>::max());
   MetricsWriter(MetricsWriter&&) noexcept;
   MetricsWriter& operator=(MetricsWriter&&) noexcept;
   ~MetricsWriter();
 
   // When the disk is full the part that was written is taken back.
   Status Append(const StepRecord& record);
+  // Lines of another kind, each an object whose first key is "step", with their ends.
+  Status AppendLines(std::string_view lines);
   Status Sync();  // for checkpoints: the lines so far survive a power cut
 
  private:

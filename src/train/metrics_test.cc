@@ -47,6 +47,7 @@ StepRecord Sample(int64_t step) {
   r.max_over_mean_load = 1.5;
   r.validation_loss = 4.5;
   r.validation_bits_per_byte = 1.0625;
+  r.evaluation = {0.375, 8, 1, 2.5, {{"chain:1", 0.75}, {"sort \"<:2", 0}}};
   r.skipped = true;
   r.note = "spike: \"\\\n\t<b> \xff end";
   r.rss_bytes = 1 << 30;
@@ -71,6 +72,7 @@ TEST_F(MetricsTest, NumbersThatAreNoneReadBackAsNaN) {
   r.loss = std::nan("");
   r.grad_norm = std::numeric_limits<double>::infinity();
   r.validation_loss = std::nan("");
+  r.evaluation = {std::nan(""), 1, 1, 0, {{"chain:1", std::nan("")}}};
   const std::string line = ToJsonLine(r);
   EXPECT_NE(line.find("\"loss\":null"), std::string::npos) << line;
   const auto back = FromJsonLine(line);
@@ -80,6 +82,9 @@ TEST_F(MetricsTest, NumbersThatAreNoneReadBackAsNaN) {
   ASSERT_TRUE(back->validation_loss.has_value());
   EXPECT_TRUE(std::isnan(*back->validation_loss));
   EXPECT_FALSE(back->validation_bits_per_byte.has_value());
+  ASSERT_TRUE(back->evaluation.has_value());
+  EXPECT_TRUE(std::isnan(back->evaluation->pass_at_1));
+  EXPECT_TRUE(std::isnan(back->evaluation->tasks.at(0).second));
 }
 
 TEST_F(MetricsTest, HostileLinesAreRefusedOrTamed) {
@@ -89,7 +94,8 @@ TEST_F(MetricsTest, HostileLinesAreRefusedOrTamed) {
   }
   const auto odd = FromJsonLine(
       R"({"step":1e30,"loss":"x","tokens":18446744073709551615,"expert_tokens":[7,[1,"a",-5,1e40]],
-          "note":{},"rss_bytes":-1,"skipped":3})");
+          "note":{},"rss_bytes":-1,"skipped":3,
+          "evaluation":{"pass@1":"x","answers":-1e99,"tasks":{"a":[]}}})");
   ASSERT_TRUE(odd.ok());
   EXPECT_EQ(odd->step, std::numeric_limits<int64_t>::max());
   EXPECT_EQ(odd->tokens, std::numeric_limits<int64_t>::max());
@@ -144,6 +150,28 @@ TEST_F(MetricsTest, AnyCutLeavesTheWholeLines) {
     EXPECT_EQ(log->steps.size(), whole) << cut;
     EXPECT_EQ(log->damaged_lines, 0) << cut;
   }
+}
+
+TEST_F(MetricsTest, AResumeDropsLinesOfLaterSteps) {
+  std::string text;
+  for (const int64_t step : {9, 10, 11, 12}) text += ToJsonLine(Sample(step));
+  const auto steps_after = [&](int64_t through) {
+    Raw(text + R"({"step":13,"lo)");
+    EXPECT_TRUE(MetricsWriter::Open(Path(), through).ok());
+    std::vector<int64_t> steps;
+    const auto log = ReadMetrics(Path());
+    for (const StepRecord& r : log.value().steps) steps.push_back(r.step);
+    EXPECT_FALSE(log->torn);
+    return steps;
+  };
+  EXPECT_EQ(steps_after(10), (std::vector<int64_t>{9, 10}));
+  EXPECT_EQ(steps_after(12), (std::vector<int64_t>{9, 10, 11, 12}));
+  EXPECT_EQ(steps_after(0), std::vector<int64_t>());
+  Raw("");
+  auto writer = MetricsWriter::Open(Path(), 0);
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE(writer->AppendLines("{\"step\":1}\n{\"step\":2}\n").ok());
+  EXPECT_EQ(ReadMetrics(Path())->steps.size(), 2u);
 }
 
 TEST_F(MetricsTest, AResumeReplacesWhatItRepeats) {

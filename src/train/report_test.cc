@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "train/evaluation.h"
 #include "train/ledger.h"
 #include "train/metrics.h"
 #include "train/report_chart.h"
@@ -226,6 +227,51 @@ TEST_F(ReportTest, HostileTextStaysText) {
   EXPECT_NE(page->find("&lt;script&gt;alert(1)"), std::string::npos);
   EXPECT_NE(page->find("href=\"./javascript%3Ax/report.html\""), std::string::npos);
   EXPECT_NE(page->find("default-src 'none'"), std::string::npos);
+}
+
+TEST_F(ReportTest, EvaluationsWhileTrainingAreDrawnAndTheirAnswersAreText) {
+  std::string metrics;
+  for (int64_t step = 1; step <= 20; ++step) {
+    StepRecord r;
+    r.step = step;
+    r.loss = 1;
+    if (step % 10 == 0) {
+      r.evaluation = {0.5, 4, 0, 1, {{"chain:1", 0.25}, {"chain:2", 0.75}, {"sort<b>:1", 0.5}}};
+    }
+    metrics += ToJsonLine(r);
+  }
+  Put("metrics.jsonl", metrics);
+  EvaluatedSample sample = {"chain:1", "wrong", "<i>7", "5", "2+3 <script>alert(1)</script>", ""};
+  const std::string hostile = "</pre><script>alert(2)</script>";
+  sample.completion = "<think>early</think>one";
+  std::string samples = SampleLine(10, sample);
+  sample.completion = "<think>" + hostile + "</think>" + hostile + "seven";
+  Put("samples.jsonl", samples + SampleLine(20, sample));
+  const std::string page = Render();  // refuses any script tag
+  for (const char* part :
+       {"pass@1 while training", "<span><i class=\"c0\"></i>mean</span>",
+        "<span><i class=\"c1\"></i>chain</span>", "sort&lt;b&gt;", "at step 10", "early",
+        "&lt;script&gt;alert(1)", "&lt;script&gt;alert(2)", "seven", "&lt;i&gt;7", "wrong"}) {
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  }
+}
+
+TEST(SampleLineTest, IsBoundedAndKeepsBothEnds) {
+  const auto filler = [](const char* what) {
+    std::string text;
+    while (text.size() < 100'000) text += what;
+    return text;
+  };
+  const std::string line =
+      SampleLine(7, {filler("t"), "right", filler("e"), filler("g"), "from" + filler("é") + "to",
+                     "<think>first" + filler("思") + "last</think>then" + filler("\xff") + "end"});
+  EXPECT_LT(line.size(), 6 * kSampleTextBytes);
+  EXPECT_EQ(line.find('\n'), line.size() - 1);
+  EXPECT_TRUE(line.starts_with("{\"step\":7,"));
+  for (const char* part : {"from", "to\"", "<think>first", "last</think>then", "end\""}) {
+    EXPECT_NE(line.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(line.find("思\xef\xbf\xbd"), std::string::npos) << "half a character";
 }
 
 TEST_F(ReportTest, DamageIsNamedAndTheRestShown) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "train/figures.h"
@@ -169,6 +171,42 @@ std::string OverTime(const std::vector<const StepRecord*>& records) {
                   StepText(records.front()->step), StepText(records.back()->step));
 }
 
+// pass@1 of the evaluations: the mean, and what it is of where that is few enough to draw.
+ChartSpec EvaluationChart(const MetricsLog& log) {
+  Series mean;
+  mean.name = "mean";
+  std::vector<Series> families;
+  for (const StepRecord& r : log.steps) {
+    if (!r.evaluation) continue;
+    const auto step = static_cast<double>(r.step);
+    mean.x.push_back(step);
+    mean.y.push_back(r.evaluation->pass_at_1);
+    std::map<std::string, std::pair<double, int>> sums;  // "chain:1", "chain:2": chain
+    for (const auto& [task, pass] : r.evaluation->tasks) {
+      if (!std::isfinite(pass)) continue;
+      auto& [sum, count] = sums[task.substr(0, task.find(':'))];
+      sum += pass;
+      ++count;
+    }
+    for (const auto& [family, sum] : sums) {
+      auto at = std::find_if(families.begin(), families.end(),
+                             [&](const Series& s) { return s.name == family; });
+      if (at == families.end()) at = families.insert(at, {family, {}, {}, false});
+      at->x.push_back(step);
+      at->y.push_back(sum.first / sum.second);
+    }
+  }
+  ChartSpec spec;
+  spec.figure = Figure::kShare;
+  spec.from_zero = true;
+  mean.points = mean.x.size() <= 60;
+  spec.series.push_back(std::move(mean));
+  if (families.size() > 1 && families.size() < kSeriesColors) {
+    for (Series& family : families) spec.series.push_back(std::move(family));
+  }
+  return spec;
+}
+
 }  // namespace
 
 std::string TrainingCharts(const MetricsLog& log, bool wide) {
@@ -190,6 +228,9 @@ std::string TrainingCharts(const MetricsLog& log, bool wide) {
     out += Card(spec, title);
   };
   if (wide) out += "<div class=\"grid2\">";
+  if (ChartSpec pass = EvaluationChart(log); !pass.series[0].x.empty()) {
+    out += Card(std::move(pass), "pass@1 while training");
+  }
   add("Validation, bits a byte",
       Given(log, "", [](const StepRecord& r) { return r.validation_bits_per_byte; }),
       Figure::kNumber, false);

@@ -63,6 +63,7 @@ class Run {
   Status Loop();
   Status OneStep();
   Status Validate(StepRecord& record);
+  Status Evaluate(StepRecord& record);
   Status Save();
   Status Finish();
   Status LoadBest();
@@ -82,7 +83,7 @@ class Run {
   std::vector<PackedSequence> validation_;
   int64_t validation_bytes_ = 0;
   CheckpointState state_;
-  std::optional<MetricsWriter> metrics_;
+  std::optional<MetricsWriter> metrics_, samples_;
   std::unique_ptr<LiveView> view_;
   std::unique_ptr<LedgerMeter> meter_;
   std::optional<Ledger> earlier_;  // sessions before this one
@@ -197,6 +198,7 @@ Status Run::Resume() {
   TRY(LoadCheckpoint(folder, *trainer_, *model_, saved, state_.fingerprint));
   TRY(loader_->Seek(TRY(Cursor::FromJson(saved.cursor))));
   state_ = saved;
+  stop_ = saved.ended != CheckpointState::Ended::kNot;
   if (root() && fs::exists(o_.folder + "/ledger.json")) {
     earlier_ = TRY(ReadLedger(o_.folder + "/ledger.json"));
   }
@@ -240,7 +242,11 @@ Status Run::Prepare() {
   fs::create_directories(o_.folder, ec);
   if (ec) return Error{Code::kIo, o_.folder + ": cannot be made: " + ec.message()};
   TRY(WriteRunFile());
-  metrics_ = TRY(MetricsWriter::Open(o_.folder + "/metrics.jsonl"));
+  const int64_t step = trainer_->state().step;
+  metrics_ = TRY(MetricsWriter::Open(o_.folder + "/metrics.jsonl", step));
+  if (o_.evaluate.run) {
+    samples_ = TRY(MetricsWriter::Open(o_.folder + "/samples.jsonl", step));
+  }
   if (!o_.quiet) {
     view_ =
         std::make_unique<LiveView>(LiveOptions{.title = o_.title, .total_steps = o_.options.steps});
@@ -279,13 +285,45 @@ Status Run::Validate(StepRecord& record) {
   summary_.validation_loss = record.validation_loss;
   summary_.validation_bits_per_byte = record.validation_bits_per_byte;
   if (o_.options.patience > 0 && state_.worse_validations >= o_.options.patience) {
-    summary_.stopped_early = stop_ = true;
+    state_.ended = CheckpointState::Ended::kPatience;
+    stop_ = true;
     record.note = fmt::format(
         "stopped early: {} validations without a better one than {:.4f} at "
         "step {}",
         state_.worse_validations, state_.best_validation, state_.best_step);
   }
-  if (o_.evaluate && root()) TRY(o_.evaluate(record.step, model_->model()));
+  return {};
+}
+
+// Rank 0 asks the model, and all of them learn whether that was good enough. A failure costs the
+// evaluation, not the training.
+Status Run::Evaluate(StepRecord& record) {
+  std::array<int64_t, 1> reached = {0};
+  if (root()) {
+    const Clock::time_point begin = Clock::now();
+    Result<Evaluated> found = o_.evaluate.run(model_->model());
+    std::string note = found.ok() ? found->note : "evaluation failed: " + found.error().message;
+    if (found.ok()) {
+      found->scores.seconds = Since(begin);
+      const double pass = found->scores.pass_at_1;
+      std::string lines;
+      for (const EvaluatedSample& s : found->samples) lines += SampleLine(record.step, s);
+      TRY(samples_->AppendLines(lines));
+      if (o_.evaluate.stop_at && pass >= *o_.evaluate.stop_at) {
+        reached[0] = 1;
+        note += fmt::format("{}stopped: pass@1 {:.4f} reached stop_at {}", note.empty() ? "" : "; ",
+                            pass, *o_.evaluate.stop_at);
+      }
+      summary_.pass_at_1 = pass;
+      record.evaluation = std::move(found->scores);
+    }
+    if (!note.empty()) record.note += (record.note.empty() ? "" : "; ") + note;
+  }
+  world_.Max(std::span<int64_t>(reached));
+  if (reached[0] == 0) return {};
+  // The model that is good enough goes on, whatever its validation loss.
+  state_.ended = CheckpointState::Ended::kTarget;
+  stop_ = true;
   return {};
 }
 
@@ -318,6 +356,7 @@ Status Run::OneStep() {
   if (!validation_.empty() && every > 0 && (record.step % every == 0 || last)) {
     TRY(Validate(record));
   }
+  if (o_.evaluate.run && (record.step % o_.evaluate.every == 0 || last)) TRY(Evaluate(record));
   state_.elapsed_seconds += Since(begin);
   record.elapsed_seconds = state_.elapsed_seconds;
   record.rss_bytes = PeakRss();
@@ -357,7 +396,8 @@ Status Run::Finish() {
   summary_.seconds = state_.elapsed_seconds;
   if (summary_.interrupted && summary_.steps < o_.options.steps) return {};
   summary_.interrupted = false;
-  if (summary_.stopped_early) TRY(Together(world_, LoadBest()));
+  summary_.stopped_early = state_.ended != CheckpointState::Ended::kNot;
+  if (state_.ended == CheckpointState::Ended::kPatience) TRY(Together(world_, LoadBest()));
   summary_.model = o_.folder + "/model";
   return SaveModel(summary_.model, world_, *trainer_, *model_, texts_);
 }
@@ -376,9 +416,9 @@ Result<RunSummary> Run::Go() {
   meter_ =
       std::make_unique<LedgerMeter>(MeterOptions{.price_per_core_hour = o_.price_per_core_hour});
   if (o_.options.expert_parallel > 1) {
-    if (o_.evaluate) {
+    if (o_.evaluate.run) {
       return Error{Code::kUnsupported,
-                   "expert_parallel: samples need all experts on one rank; set it to 1"};
+                   "expert_parallel: evaluation needs all experts on one rank; set it to 1"};
     }
     parallel_ = TRY(ExpertParallel::Create(world_, o_.options.expert_parallel));
   }

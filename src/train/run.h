@@ -3,6 +3,7 @@
 //   RUN/run.json          versions, machine, hashes, seed: what is needed to do it again
 //   RUN/metrics.jsonl     a line a step                     RUN/ledger.json  what it cost
 //   RUN/step-N/           checkpoints                       RUN/model/       the finished model
+//   RUN/samples.jsonl     answers while it trained (train/evaluation.h)
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 #include "comm/world.h"
 #include "data/loader.h"
 #include "model/config.h"
-#include "model/model.h"
+#include "train/evaluation.h"
 #include "train/options.h"
 
 namespace hadal {
@@ -34,8 +35,7 @@ struct RunOptions {
   bool restart = false;  // forget checkpoints; otherwise the newest is resumed
   std::optional<double> price_per_core_hour;
   bool quiet = false;  // no live view
-  // Called with the published model after each validation (samples, tasks); rank 0 only.
-  std::function<Status(int64_t step, Model& model)> evaluate;
+  EvaluateOptions evaluate;
   // True: stop after this step, with a checkpoint (ctrl-C).
   std::function<bool()> interrupted;
 };
@@ -45,6 +45,7 @@ struct RunSummary {
   double loss = 0;                                                  // of the last step
   std::optional<double> validation_loss, validation_bits_per_byte;  // of the model kept
   double seconds = 0;
+  std::optional<double> pass_at_1;  // of the last evaluation
   bool stopped_early = false, interrupted = false;
   std::string model;  // folder of the finished model; empty when interrupted
 };

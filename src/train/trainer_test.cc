@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -283,6 +284,39 @@ TEST(Trainer, AdaptersAreMergedInTheModelAndResumeToTheBit) {
   ASSERT_TRUE(loaded.ok()) << loaded.error().message;
   for (uint64_t s = 3; s < 6; ++s) second.Step(s);
   EXPECT_EQ(second.weights(), whole.weights());
+}
+
+// What a run with adapters leaves is a plain model: whoever loads it gets the logits of the model
+// in training, to the bit.
+TEST(Trainer, AdaptersAreInTheExportedModel) {
+  TrainOptions o = Options();
+  o.lora.rank = 4;
+  Bench b(o);
+  const std::vector<int32_t> tokens = {1, 8, 43, 26, 5};
+  const std::array<int32_t, 1> block = {0};
+  const auto logits = [&](Model& model) {
+    const KvCache cache(model.config(), KvType::kF16, 1);
+    const SeqInput seq = {.blocks = block.data(), .tokens = tokens, .logits = 5};
+    const ForwardResult r = model.Forward(std::span(&seq, 1), cache);
+    std::vector<float> out;
+    for (int64_t i = 0; i < r.logits.rows; ++i) {
+      out.insert(out.end(), r.logits.row(i), r.logits.row(i) + r.logits.cols);
+    }
+    return out;
+  };
+  const std::vector<float> before = logits(b.model->model());
+  for (uint64_t s = 0; s < 5; ++s) b.Step(s);
+  const std::vector<float> trained = logits(b.model->model());
+  EXPECT_NE(trained, before);
+  const std::string folder = testing::TempDir() + "hadal-lora-model";
+  fs::remove_all(folder);
+  ASSERT_TRUE(SaveModel(folder, *b.world, *b.trainer, *b.model, {}).ok());
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    EXPECT_EQ(entry.path().string().find("adapter"), std::string::npos) << entry.path();
+  }
+  const auto loaded = Model::Load(b.exec, WeightFile::Open(folder).value());
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_EQ(logits(**loaded), trained);
 }
 
 TEST(Trainer, SkipsSpikesStopsAtNaNAndRefusesMaskedBatches) {
