@@ -65,6 +65,65 @@ int64_t Targets(std::span<const PackedSequence> sequences) {
   return targets;
 }
 
+int64_t Documents(std::span<const PackedSequence> sequences) {
+  int64_t documents = 0;
+  for (const PackedSequence& s : sequences) {
+    documents += static_cast<int64_t>(s.document_first.size());
+  }
+  return documents;
+}
+
+// What each pass of a step minimises; its teacher's part is put in by pass.
+Objective ObjectiveOf(const TrainOptions& options, int64_t targets, int64_t documents) {
+  Objective o;
+  o.loss_scale = 1.0 / static_cast<double>(targets);
+  o.mtp_scale = options.mtp_weight / static_cast<double>(targets);
+  o.balance_alpha = options.balance_alpha;
+  o.balance_scale = 1.0 / static_cast<double>(documents);
+  o.recompute = options.recompute;
+  o.z_loss = static_cast<float>(options.z_loss);
+  o.distill.direction = options.teacher.direction;
+  o.distill.temperature = static_cast<float>(options.teacher.temperature);
+  o.distill_weight = options.teacher.weight;
+  return o;
+}
+
+// Losses of a step by part of the batch: their sums run along the tree of parts on any ranks.
+class PartSums {
+ public:
+  enum Kind : size_t { kLoss, kMtp, kMtpWeight, kBalance, kKinds };
+
+  explicit PartSums(int64_t parts) : parts_(parts), sums_(static_cast<size_t>(parts) * kKinds) {}
+
+  void Add(int64_t part, const PassResult& r) {
+    double* at = &sums_[static_cast<size_t>(part) * kKinds];
+    at[kLoss] += r.loss;
+    at[kMtp] += r.mtp_loss;
+    at[kMtpWeight] += r.mtp_weight;
+    at[kBalance] += r.balance_loss;
+  }
+  void BringTogether(World& world) { world.AllReduce(std::span<double>(sums_)); }
+  double Total(Kind which) const {
+    std::vector<double> values;
+    for (size_t i = which; i < sums_.size(); i += kKinds) values.push_back(sums_[i]);
+    TreeSum(values, 1, parts_);
+    return values[0];
+  }
+
+ private:
+  int64_t parts_;
+  std::vector<double> sums_;
+};
+
+void AddExpertTokens(const PassResult& r, StepRecord& record) {
+  record.expert_tokens.resize(std::max(record.expert_tokens.size(), r.expert_tokens.size()));
+  for (size_t l = 0; l < r.expert_tokens.size(); ++l) {
+    auto& layer = record.expert_tokens[l];
+    layer.resize(r.expert_tokens[l].size());
+    for (size_t e = 0; e < layer.size(); ++e) layer[e] += r.expert_tokens[l][e];
+  }
+}
+
 bool InsideLayer(std::string_view name) { return name.find(".layers.") != std::string_view::npos; }
 
 }  // namespace
@@ -256,28 +315,13 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
                              "data empty?",
                              state.step + 1)};
   }
-  int64_t documents = 0;
-  for (const PackedSequence& s : batch) {
-    documents += static_cast<int64_t>(s.document_first.size());
-    record.tokens += static_cast<int64_t>(s.tokens.size());
-  }
-  Objective objective;
-  objective.loss_scale = 1.0 / static_cast<double>(targets);
-  objective.mtp_scale = options.mtp_weight / static_cast<double>(targets);
-  objective.balance_alpha = options.balance_alpha;
-  objective.balance_scale = 1.0 / static_cast<double>(documents);
-  objective.recompute = options.recompute;
-  objective.z_loss = static_cast<float>(options.z_loss);
-  objective.distill.direction = options.teacher.direction;
-  objective.distill.temperature = static_cast<float>(options.teacher.temperature);
-  objective.distill_weight = options.teacher.weight;
-
+  for (const PackedSequence& s : batch) record.tokens += static_cast<int64_t>(s.tokens.size());
+  const int64_t documents = Documents(batch);
+  Objective objective = ObjectiveOf(options, targets, documents);
   const std::span<float> g = model.parameters().gradients();
   std::fill(g.begin(), g.end(), 0.0f);
-  const int64_t parts = options.gradient_parts, local = parts / world.size();
-  enum { kLoss, kMtp, kMtpWeight, kBalance, kSums };
-  std::vector<double> sums(static_cast<size_t>(parts * kSums));
-  std::vector<int64_t> counts;
+  const int64_t local = options.gradient_parts / world.size();
+  PartSums sums(options.gradient_parts);
   for (int64_t i = 0; i < local; ++i) {
     const int64_t part = world.rank() * local + i;
     size_t rounds = 0;
@@ -291,35 +335,18 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
         objective.teacher = &top_k;
       }
       const PassResult r = TRY(model.Accumulate(pass.batch(), objective));
-      const auto at = static_cast<size_t>(part * kSums);
-      sums[at + kLoss] += r.loss;
-      sums[at + kMtp] += r.mtp_loss;
-      sums[at + kMtpWeight] += r.mtp_weight;
-      sums[at + kBalance] += r.balance_loss;
-      record.expert_tokens.resize(std::max(record.expert_tokens.size(), r.expert_tokens.size()));
-      for (size_t l = 0; l < r.expert_tokens.size(); ++l) {
-        auto& layer = record.expert_tokens[l];
-        layer.resize(r.expert_tokens[l].size());
-        for (size_t e = 0; e < layer.size(); ++e) layer[e] += r.expert_tokens[l][e];
-      }
+      sums.Add(part, r);
+      AddExpertTokens(r, record);
     }
     tree->Add(i, g);
     if (i + 1 < local) std::fill(g.begin(), g.end(), 0.0f);
   }
-  world.AllReduce(std::span<double>(sums));
+  sums.BringTogether(world);
   for (auto& layer : record.expert_tokens) world.AllReduce(std::span<int64_t>(layer));
-  const auto total = [&](size_t which) {
-    std::vector<double> values;
-    for (int64_t p = 0; p < parts; ++p) {
-      values.push_back(sums[static_cast<size_t>(p * kSums) + which]);
-    }
-    TreeSum(values, 1, parts);
-    return values[0];
-  };
-  record.loss = total(kLoss) / static_cast<double>(targets);
-  const double mtp_weight = total(kMtpWeight);
-  record.mtp_loss = mtp_weight > 0 ? total(kMtp) / mtp_weight : 0;
-  record.balance_loss = total(kBalance) / static_cast<double>(documents);
+  record.loss = sums.Total(PartSums::kLoss) / static_cast<double>(targets);
+  const double mtp_weight = sums.Total(PartSums::kMtpWeight);
+  record.mtp_loss = mtp_weight > 0 ? sums.Total(PartSums::kMtp) / mtp_weight : 0;
+  record.balance_loss = sums.Total(PartSums::kBalance) / static_cast<double>(documents);
   SumGradients();
   return {};
 }
