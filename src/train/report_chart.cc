@@ -154,6 +154,7 @@ class Drawing {
       cut_ = true;
     }
     if (spec_.from_zero) low = std::min(low, 0.0);
+    if (spec_.from_zero && low == high) high = low + 1;
     const double pad = 0.04 * (high - low);
     y_ = NiceAxis(spec_.from_zero && low == 0 ? 0 : low - pad, high + pad, 6);
     x_ = NiceAxis(x_low, x_high, spec_.width > 600 ? 10 : 5);

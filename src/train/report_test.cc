@@ -430,6 +430,16 @@ TEST(ChartTest, AxisAndGaps) {
   EXPECT_NE(svg.find(">3</text>"), std::string::npos);  // a tick
 }
 
+TEST(ChartTest, NothingButZerosHasNoNegativeAxis) {
+  internal::ChartSpec spec;
+  spec.series = {{"", {1, 2, 3}, {0, 0, 0}, true}};
+  spec.figure = internal::Figure::kShare;
+  spec.from_zero = true;
+  const std::string flat = internal::LineChart(spec);
+  EXPECT_NE(flat.find(">0 %<"), std::string::npos) << flat;
+  EXPECT_EQ(flat.find(">-"), std::string::npos) << flat;
+}
+
 TEST(HeatMapTest, RunsOfOneLevelAreOneShape) {
   const std::string svg = internal::HeatMap("t", {{1, 1, 1, 4}, {0, std::nan(""), 1.02, 1}}, 50);
   EXPECT_NE(svg.find("class=\"h4\" d=\"M0 0h3v1h-3zM2 1h2v1h-2z\""), std::string::npos) << svg;
