@@ -175,7 +175,7 @@ std::string OverTime(const std::vector<const StepRecord*>& records) {
 ChartSpec EvaluationChart(const MetricsLog& log) {
   Series mean;
   mean.name = "mean";
-  std::vector<Series> families;
+  std::map<std::string, Series> families;
   for (const StepRecord& r : log.steps) {
     if (!r.evaluation) continue;
     const auto step = static_cast<double>(r.step);
@@ -189,11 +189,9 @@ ChartSpec EvaluationChart(const MetricsLog& log) {
       ++count;
     }
     for (const auto& [family, sum] : sums) {
-      auto at = std::find_if(families.begin(), families.end(),
-                             [&](const Series& s) { return s.name == family; });
-      if (at == families.end()) at = families.insert(at, {family, {}, {}, false});
-      at->x.push_back(step);
-      at->y.push_back(sum.first / sum.second);
+      Series& series = families[family];
+      series.x.push_back(step);
+      series.y.push_back(sum.first / sum.second);
     }
   }
   ChartSpec spec;
@@ -202,7 +200,10 @@ ChartSpec EvaluationChart(const MetricsLog& log) {
   mean.points = mean.x.size() <= 60;
   spec.series.push_back(std::move(mean));
   if (families.size() > 1 && families.size() < kSeriesColors) {
-    for (Series& family : families) spec.series.push_back(std::move(family));
+    for (auto& [name, series] : families) {
+      series.name = name;
+      spec.series.push_back(std::move(series));
+    }
   }
   return spec;
 }
