@@ -343,6 +343,8 @@ void AddBench(Verb& app, Status& status) {
       ->check(Range(1, 1000));
   verb->add_option("--compute", flags->train.compute, "With --train: f32, bf16 or fp8")
       ->check(OneOf({"f32", "bf16", "fp8"}));
+  verb->add_option("--moments", flags->train.moments, "With --train: AdamW's in f32 or bf16")
+      ->check(OneOf({"f32", "bf16"}));
   AddJson(*verb, flags->json);
   verb->footer(
       "Examples:\n"

@@ -13,6 +13,7 @@ struct TrainBench {
   int64_t batch = 8, sequence = 512, steps = 5;
   int64_t micro_tokens = 2048;
   std::string compute = "f32";  // f32, bf16, fp8
+  std::string moments = "f32";  // f32, bf16: AdamW's, as the state keeps them
   int threads = 0;
   std::string peer;  // a command; CONFIG BATCH SEQUENCE STEPS THREADS are put after it
   bool json = false;

@@ -81,36 +81,38 @@ Step::Stream Step::Layer(const ModelWeights& weights, int64_t index, const KvSto
   return s;
 }
 
-// A layer whose inside is forgotten and run again, recording, when its gradient is wanted: two
-// matrices a layer are kept, at the price of one more forward pass.
-Step::Stream Step::ForgottenLayer(const ModelWeights& weights, int64_t index,
-                                  const KvStores& stores, Stream s) const {
+// A layer with memory of its own; with `recompute` its inside is forgotten and run again when its
+// gradient is wanted: two matrices a layer are kept, at the price of one more forward pass.
+Step::Stream Step::RecordedLayer(const ModelWeights& weights, int64_t index, const KvStores& stores,
+                                 Stream s) const {
   const Stream out = {g.Matrix(batch.tokens, config.width), g.Matrix(batch.tokens, config.width)};
-  const Workspace::Position mark = g.memory.Mark();
-  {
-    const Graph once(g.exec, g.memory);
-    const Stream copy = {once.Matrix(batch.tokens, config.width),
-                         once.Matrix(batch.tokens, config.width)};
-    once.Copy(s.x, copy.x);
-    once.Copy(s.h, copy.h);
-    const Step plain{once, config, batch, trace};
+  const Tape::Run run = [config = &config, batch = &batch, weights = &weights, index,
+                         store = stores.shared, s,
+                         out](const Graph& inside, const Tape::Finish& finish) {
     std::span<const int32_t> rows;
-    const Stream end = plain.Layer(weights, index, stores.plain, copy, rows);
-    once.Copy(end.x, out.x);
-    once.Copy(end.h, out.h);
+    const Step step{inside, *config, *batch, nullptr};
+    const Stream end = step.Layer(*weights, index, store, s, rows);
+    // After the last layer nothing reads h.
+    finish(out.x, end.x);
+    if (index + 1 < config->layers) finish(out.h, end.h);
+  };
+  if (!g.tape->recompute) {
+    g.tape->Apart(g.exec, run);
+    return out;
   }
+  const Workspace::Position mark = g.memory.Mark();
+  const Graph once(g.exec, g.memory);
+  const Stream copy = {once.Matrix(batch.tokens, config.width),
+                       once.Matrix(batch.tokens, config.width)};
+  once.Copy(s.x, copy.x);
+  once.Copy(s.h, copy.h);
+  std::span<const int32_t> rows;
+  const Stream end =
+      Step{once, config, batch, trace}.Layer(weights, index, stores.plain, copy, rows);
+  once.Copy(end.x, out.x);
+  once.Copy(end.h, out.h);
   g.memory.Release(mark);
-  g.tape->Note([exec = &g.exec, tape = g.tape, config = &config, batch = &batch, weights = &weights,
-                index, store = stores.shared, s, out] {
-    tape->Again(*exec, [&](const Graph& again, const auto& finish) {
-      const Step step{again, *config, *batch, nullptr};
-      std::span<const int32_t> rows;
-      const Stream end = step.Layer(*weights, index, store, s, rows);
-      // After the last layer nothing reads h.
-      finish(out.x, end.x);
-      if (index + 1 < config->layers) finish(out.h, end.h);
-    });
-  });
+  g.tape->Later(g.exec, run);
   return out;
 }
 
@@ -122,8 +124,8 @@ View2<float> Step::Layers(const ModelWeights& weights, const KvStores& stores,
   g.Embed(weights.embed, batch.ids, s.x);
   g.Norm(s.x, weights.layers[0].attention_norm, c.norm_eps, s.h);
   for (int64_t i = 0; i < c.layers; ++i) {
-    s = g.recording() && g.tape->recompute ? ForgottenLayer(weights, i, stores, s)
-                                           : Layer(weights, i, stores.layer(i), s, rows);
+    s = g.recording() ? RecordedLayer(weights, i, stores, s)
+                      : Layer(weights, i, stores.layer(i), s, rows);
     watch.Look(s.x, rows, i);
   }
   return s.x;

@@ -12,27 +12,32 @@
 
 namespace hadal::internal {
 
+Tape::Tape(Parameters& parameters, ComputeType compute)
+    : parameters(parameters), compute(compute) {}
+Tape::~Tape() = default;
+
 void Tape::Start(const Workspace& memory) {
   const std::span<const Buffer> slabs = memory.slabs();
   pieces_.resize(slabs.size());
+  if (shadows_->size() < slabs.size()) shadows_->resize(slabs.size());
   for (size_t i = 0; i < slabs.size(); ++i) {
-    Piece& p = pieces_[i];
-    p.from = slabs[i].data();
-    p.bytes = memory.used(i);
-    if (p.gradient.bytes() < p.bytes) {
-      p.gradient = Buffer();
-      p.gradient = Buffer(p.bytes);
+    pieces_[i] = {slabs[i].data(), memory.used(i)};
+    Buffer& shadow = (*shadows_)[i];
+    if (shadow.bytes() < pieces_[i].bytes) {
+      shadow = Buffer();
+      shadow = Buffer(pieces_[i].bytes);
     } else {
-      std::fill_n(p.gradient.as<float>(), p.bytes / sizeof(float), 0.0f);
+      std::fill_n(shadow.as<float>(), pieces_[i].bytes / sizeof(float), 0.0f);
     }
   }
 }
 
 View2<float> Tape::Grad(View2<const float> activation) const {
   const auto* at = reinterpret_cast<const std::byte*>(activation.data);
-  for (const Piece& p : pieces_) {
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    const Piece& p = pieces_[i];
     if (at < p.from || at >= p.from + p.bytes) continue;
-    auto* data = reinterpret_cast<float*>(p.gradient.data() + (at - p.from));
+    auto* data = reinterpret_cast<float*>((*shadows_)[i].data() + (at - p.from));
     return {data, activation.rows, activation.cols, activation.stride};
   }
   if (outer_ != nullptr) return outer_->Grad(activation);
@@ -40,35 +45,63 @@ View2<float> Tape::Grad(View2<const float> activation) const {
   return {nullptr, 0, activation.cols, activation.stride};
 }
 
-void Tape::Again(const Exec& exec, const std::function<void(const Graph&, const Finish&)>& run) {
-  if (inner_ == nullptr) {
-    inner_ = std::make_unique<Tape>(parameters, compute);
-    inner_->outer_ = this;
+Tape::Part& Tape::Record(const Exec& exec, size_t index, const Run& run) {
+  if (index == parts_.size()) parts_.push_back(std::make_unique<Part>(parameters, compute));
+  Part& part = *parts_[index];
+  part.memory.Reset();
+  part.outputs.clear();
+  part.tape.shadows_ = &part_shadows_;
+  part.tape.outer_ = this;
+  part.tape.expert_tokens.clear();
+  part.tape.balance_alpha = balance_alpha;
+  part.tape.balance_scale = balance_scale;
+  part.tape.balance_loss = 0;
+  run(Graph(exec, part.memory, &part.tape), [&part](View2<float> output, View2<float> inside) {
+    part.outputs.emplace_back(output, inside);
+  });
+  return part;
+}
+
+void Tape::Replay(const Exec& exec, Part& part) {
+  part.tape.Start(part.memory);
+  for (const auto& [output, inside] : part.outputs) {
+    AddInto(exec, Grad(output), part.tape.Grad(inside));
   }
-  inner_memory_.Reset();
-  inner_->expert_tokens.clear();
-  inner_->balance_alpha = balance_alpha;
-  inner_->balance_scale = balance_scale;
-  inner_->balance_loss = 0;
-  std::vector<std::pair<View2<const float>, View2<const float>>> outputs;
-  run(Graph(exec, inner_memory_, inner_.get()),
-      [&](View2<const float> output, View2<const float> again) {
-        outputs.emplace_back(output, again);
-      });
-  inner_->Start(inner_memory_);
-  for (const auto& [output, again] : outputs) {
-    AddInto(exec, Grad(output), inner_->Grad(again));
+  part.tape.Backward();
+  balance_loss += part.tape.balance_loss;
+}
+
+void Tape::Apart(const Exec& exec, const Run& run) {
+  Part& part = Record(exec, parts_used_++, run);
+  for (const auto& [output, inside] : part.outputs) {
+    exec.pool().For(output.rows, [&, output = output, inside = inside](int64_t t, int) {
+      std::copy_n(inside.row(t), inside.cols, output.row(t));
+    });
   }
-  inner_->Backward();
-  balance_loss += inner_->balance_loss;
-  // Layers come back last first.
-  expert_tokens.insert(expert_tokens.begin(), inner_->expert_tokens.begin(),
-                       inner_->expert_tokens.end());
+  expert_tokens.insert(expert_tokens.end(), part.tape.expert_tokens.begin(),
+                       part.tape.expert_tokens.end());
+  Note([exec = &exec, this, part = &part] { Replay(*exec, *part); });
+}
+
+void Tape::Later(const Exec& exec, Run run) {
+  Note([exec = &exec, this, run = std::move(run)] {
+    Part& part = Record(*exec, 0, run);
+    Replay(*exec, part);
+    // Layers come back last first.
+    expert_tokens.insert(expert_tokens.begin(), part.tape.expert_tokens.begin(),
+                         part.tape.expert_tokens.end());
+  });
 }
 
 void Tape::Backward() {
   for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) (*step)();
   steps_.clear();
+}
+
+void Tape::Clear() {
+  steps_.clear();
+  for (const auto& part : parts_) part->tape.Clear();
+  parts_used_ = 0;
 }
 
 View2<const float> Tape::Value(const ParamRef& ref) const {

@@ -24,11 +24,16 @@ namespace hadal::internal {
 // What a recorded forward pass leaves for the backward pass. Every activation lies in `memory`; its
 // gradient lies at the same place of a shadow of that memory, so that views of columns or rows have
 // theirs without any book-keeping. A gradient is complete when all later calls have been replayed.
+// A part of the pass, such as a layer, may have memory of its own: the shadows of all parts are one
+// piece of memory that they use in turn.
 class Graph;
 
 class Tape {
  public:
-  Tape(Parameters& parameters, ComputeType compute) : parameters(parameters), compute(compute) {}
+  Tape(Parameters& parameters, ComputeType compute);
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
 
   void Note(std::function<void()> backward) { steps_.push_back(std::move(backward)); }
   // Gradients of everything taken from `memory` start at zero here.
@@ -37,11 +42,15 @@ class Tape {
   View2<float> Grad(View2<const float> activation) const;
   // Replays and forgets.
   void Backward();
-  void Clear() { steps_.clear(); }
-  // Records once more what was forgotten and replays it at once. run(graph, finish) calls the
-  // operations, then finish(output, again) for each output: `output` as this tape knows it.
-  using Finish = std::function<void(View2<const float>, View2<const float>)>;
-  void Again(const Exec& exec, const std::function<void(const Graph&, const Finish&)>& run);
+  void Clear();
+  // A part: run(graph, finish) calls the operations, then finish(output, inside) for each of its
+  // outputs, as this tape knows it and as the part has it.
+  using Finish = std::function<void(View2<float>, View2<float>)>;
+  using Run = std::function<void(const Graph&, const Finish&)>;
+  // Runs it now, which fills the outputs, and keeps it for the backward pass.
+  void Apart(const Exec& exec, const Run& run);
+  // Runs it in the backward pass only: its outputs have been filled by a pass that kept nothing.
+  void Later(const Exec& exec, Run run);
 
   // The stored matrix and its gradient behind the packed rows of a weight.
   View2<const float> Value(const ParamRef& ref) const;
@@ -56,17 +65,31 @@ class Tape {
   std::vector<std::vector<int64_t>> expert_tokens;  // [MoE layer][E]
 
  private:
+  struct Part;
+  Part& Record(const Exec& exec, size_t index, const Run& run);
+  void Replay(const Exec& exec, Part& part);
+
   std::vector<std::function<void()>> steps_;
-  // Of what is recorded again; its inputs lie in the outer tape's memory.
-  const Tape* outer_ = nullptr;
-  std::unique_ptr<Tape> inner_;
-  Workspace inner_memory_;
   struct Piece {
     const std::byte* from = nullptr;
     size_t bytes = 0;
-    Buffer gradient;
   };
   std::vector<Piece> pieces_;
+  std::vector<Buffer> own_shadows_;               // of the pieces
+  std::vector<Buffer>* shadows_ = &own_shadows_;  // or those that all parts use
+  // Of a part: its inputs lie in the outer tape's memory.
+  const Tape* outer_ = nullptr;
+  std::vector<std::unique_ptr<Part>> parts_;
+  size_t parts_used_ = 0;
+  std::vector<Buffer> part_shadows_;
+};
+
+struct Tape::Part {
+  Part(Parameters& parameters, ComputeType compute) : tape(parameters, compute) {}
+
+  Tape tape;
+  Workspace memory;
+  std::vector<std::pair<View2<float>, View2<float>>> outputs;
 };
 
 struct LinearPart {

@@ -83,8 +83,8 @@ struct Step {
   };
   Stream Layer(const ModelWeights& weights, int64_t index, const KvStore& store, Stream s,
                std::span<const int32_t>& rows) const;
-  Stream ForgottenLayer(const ModelWeights& weights, int64_t index, const KvStores& stores,
-                        Stream s) const;
+  Stream RecordedLayer(const ModelWeights& weights, int64_t index, const KvStores& stores,
+                       Stream s) const;
   Stream Sum(Stream s, View2<const float> y, const Vector& norm) const;
   // x: [T, D], normalised -> y: [T, D]. Writes this step's keys and values to `store`.
   void Attention(const LayerWeights& w, View2<const float> x, const KvStore& store,

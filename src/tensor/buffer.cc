@@ -16,6 +16,12 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
+// Whole huge pages where that costs little memory.
+size_t MappedBytes(size_t bytes) {
+  constexpr size_t kPage = 4096;
+  return RoundUp(bytes, bytes >= 16 * kHugePage ? kHugePage : kPage);
+}
+
 }  // namespace
 
 // Large blocks come straight from the system: their pages are zero already, and asking for all of
@@ -29,7 +35,7 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
     std::memset(data_, 0, size);
     return;
   }
-  const size_t size = RoundUp(bytes, kHugePage);
+  const size_t size = MappedBytes(bytes);
   void* raw =
       mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(raw != MAP_FAILED);
@@ -46,38 +52,41 @@ Buffer::~Buffer() {
   if (bytes_ < kHugePage) {
     std::free(data_);
   } else {
-    munmap(data_, RoundUp(bytes_, kHugePage));
+    munmap(data_, MappedBytes(bytes_));
   }
 }
 
 Workspace::Workspace(size_t initial_bytes) {
   if (initial_bytes > 0) slabs_.emplace_back(initial_bytes);
+  filled_.resize(slabs_.size());
 }
 
 void* Workspace::TakeBytes(size_t bytes) {
   bytes = RoundUp(std::max<size_t>(bytes, 1), kAlign);
-  while (slab_ < slabs_.size()) {
-    if (used_ + bytes <= slabs_[slab_].bytes()) {
-      void* memory = slabs_[slab_].data() + used_;
-      used_ += bytes;
-      return memory;
-    }
-    ++slab_;
+  while (slab_ < slabs_.size() && used_ + bytes > slabs_[slab_].bytes()) {
+    filled_[slab_++] = used_;
+    before_ += used_;
     used_ = 0;
   }
-  slabs_.emplace_back(std::max(bytes, capacity()));
-  slab_ = slabs_.size() - 1;
-  used_ = bytes;
-  return slabs_[slab_].data();
+  if (slab_ == slabs_.size()) {
+    // What is large comes alone; small things share.
+    constexpr size_t kLeastSlab = size_t{64} << 10, kMostGrowth = size_t{1} << 20;
+    slabs_.emplace_back(std::max(bytes, std::clamp(capacity() / 4, kLeastSlab, kMostGrowth)));
+    filled_.push_back(0);
+  }
+  void* memory = slabs_[slab_].data() + used_;
+  used_ += bytes;
+  most_ = std::max(most_, before_ + used_);
+  return memory;
 }
 
 void Workspace::Reset() {
   if (slabs_.size() > 1) {
-    const size_t total = capacity();
     slabs_.clear();
-    slabs_.emplace_back(total);
+    slabs_.emplace_back(most_);
+    filled_.resize(1);
   }
-  slab_ = used_ = 0;
+  slab_ = used_ = before_ = 0;
 }
 
 size_t Workspace::capacity() const {

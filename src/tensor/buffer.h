@@ -41,8 +41,8 @@ class Buffer {
 };
 
 // Bump arena. Take() hands out 64-byte aligned memory that lives until Reset(). When a step needs
-// more than it holds the arena grows by a further slab; Reset() then merges the slabs, so a steady
-// state allocates nothing.
+// more than it holds the arena grows by a further slab; Reset() then merges the slabs to what was
+// taken at most, so a steady state allocates nothing.
 class Workspace {
  public:
   explicit Workspace(size_t initial_bytes = 0);
@@ -57,7 +57,7 @@ class Workspace {
   // The pieces it holds and how much of each is taken.
   std::span<const Buffer> slabs() const { return slabs_; }
   size_t used(size_t slab) const {
-    return slab < slab_ ? slabs_[slab].bytes() : slab == slab_ ? used_ : 0;
+    return slab < slab_ ? filled_[slab] : slab == slab_ ? used_ : 0;
   }
 
   // Memory taken after Mark() is given back by Release(mark).
@@ -66,14 +66,16 @@ class Workspace {
   };
   Position Mark() const { return {slab_, used_}; }
   void Release(Position p) {
-    slab_ = p.slab;
+    for (; slab_ > p.slab; --slab_) before_ -= filled_[slab_ - 1];
     used_ = p.used;
   }
 
  private:
   void* TakeBytes(size_t bytes);
   std::vector<Buffer> slabs_;
+  std::vector<size_t> filled_;  // how far each slab was taken when the next one was begun
   size_t slab_ = 0, used_ = 0;
+  size_t before_ = 0, most_ = 0;  // taken in the slabs before this one; in all, at most
 };
 
 }  // namespace hadal
