@@ -95,6 +95,7 @@ Result<RunOptions> ReadRun(const StageCall& call) {
   if (!o.options.teacher.model.empty()) {
     o.options.teacher.model = TRY(call.run.ResolveModel(t, "teacher", o.options.teacher.model));
   }
+  o.options.teacher.logits = TRY(call.run.Resolve(t, "teacher", o.options.teacher.logits));
   if (!t.Has("seed")) o.options.seed = call.run.seed;
   TRY(ReadEvaluation(call, o));
   TRY(t.Finish());

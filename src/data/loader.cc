@@ -25,6 +25,7 @@ uint64_t Key(uint64_t seed, uint64_t a, uint64_t b) {
 // A piece of a document in the window's flat arrays.
 struct Span {
   size_t begin, end;
+  PieceSource source;
 };
 
 }  // namespace
@@ -144,11 +145,16 @@ int64_t Loader::Impl::DocumentAt(size_t set, const Cursor::Set& at) {
 Status Loader::Impl::AddDocument(size_t set) {
   Cursor::Set& at = next[set];
   const size_t begin = ids.size();
-  TRY(sets[set].Read(DocumentAt(set, at), &ids, &loss));
+  const auto [shard, document] = sets[set].Locate(DocumentAt(set, at));
+  TRY(shard->Read(document, &ids, &loss));
   const auto piece = static_cast<size_t>(options.sequence_length);
+  int64_t targets = 0;
   for (size_t i = begin; i < ids.size(); i += piece) {
+    const size_t end = std::min(i + piece, ids.size());
     loss[i] = 0;  // its sequence holds nothing before it
-    pieces.push_back({i, std::min(i + piece, ids.size())});
+    pieces.push_back({i, end, {shard->checksum(), document, targets}});
+    targets += std::count(loss.begin() + static_cast<ptrdiff_t>(i),
+                          loss.begin() + static_cast<ptrdiff_t>(end), 1);
   }
   at.tokens += static_cast<int64_t>(ids.size() - begin);
   if (++at.position == sets[set].documents()) {
@@ -223,6 +229,7 @@ PackedSequence Loader::Impl::Take(const std::vector<int32_t>& bin) const {
     const Span& span = pieces[static_cast<size_t>(p)];
     const auto begin = static_cast<ptrdiff_t>(span.begin), end = static_cast<ptrdiff_t>(span.end);
     out.document_first.push_back(static_cast<int32_t>(out.tokens.size()));
+    out.sources.push_back(span.source);
     out.tokens.insert(out.tokens.end(), ids.begin() + begin, ids.begin() + end);
     out.loss.insert(out.loss.end(), loss.begin() + begin, loss.begin() + end);
   }

@@ -12,13 +12,22 @@
 
 namespace hadal {
 
+// Where a document of a sequence comes from.
+struct PieceSource {
+  uint64_t shard = 0;        // Shard::checksum()
+  int64_t document = 0;      // of the shard
+  int64_t first_target = 0;  // targets in the pieces of the document before this one
+  bool operator==(const PieceSource&) const = default;
+};
+
 // At most sequence_length tokens of whole documents (or pieces of long ones). A document attends to
 // itself only and its positions start at 0.
 struct PackedSequence {
   std::vector<int32_t> tokens;
   std::vector<uint8_t> loss;  // one a token; 1: the token is a target, to be predicted from
                               // those before it in its document; 0 at every document's first
-  std::vector<int32_t> document_first;  // where documents start, rising; the first entry is 0
+  std::vector<int32_t> document_first;    // where documents start, rising; the first entry is 0
+  std::vector<PieceSource> sources = {};  // of each document; empty when they come from no shard
 };
 
 // Best-fit decreasing: lengths (each in [1, capacity]) go, longest first, into the fullest bin with

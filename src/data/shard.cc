@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "data/internal_shard.h"
 
 namespace hadal {
 namespace {
@@ -19,7 +20,6 @@ namespace fs = std::filesystem;
 static_assert(std::endian::native == std::endian::little, "shards are read as they lie");
 
 constexpr char kMagic[8] = {'H', 'A', 'D', 'A', 'L', 'S', 'H', 'D'};
-constexpr uint64_t kBlock = 1 << 20;
 constexpr uint64_t kHeaderBytes = 128, kSummed = 112;
 
 struct Header {
@@ -31,23 +31,33 @@ struct Header {
 };
 static_assert(sizeof(Header) == kHeaderBytes);
 
-uint64_t Padded(uint64_t bytes) { return (bytes + 7) / 8 * 8; }
-uint64_t Blocks(uint64_t bytes) { return (bytes + kBlock - 1) / kBlock; }
+using internal::Blocks, internal::FromHex, internal::kShardBlock, internal::Padded, internal::ToHex;
 
 Error Bad(const std::string& path, const std::string& what) {
+  return internal::BadShard(path, what);
+}
+
+std::vector<std::string> ShardFiles(const std::string& folder) {
+  return internal::FilesOf(folder, ".shard");
+}
+
+}  // namespace
+
+namespace internal {
+
+Error BadShard(const std::string& path, const std::string& what) {
   return {Code::kCorrupt, path + ": " + what};
 }
 
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return -1;
-}
-
-bool FromHex(const std::string& hex, uint8_t* out) {
+bool FromHex(std::string_view hex, uint8_t* out) {
+  const auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return -1;
+  };
   if (hex.size() != 64) return false;
   for (size_t i = 0; i < 32; ++i) {
-    const int high = HexDigit(hex[2 * i]), low = HexDigit(hex[2 * i + 1]);
+    const int high = digit(hex[2 * i]), low = digit(hex[2 * i + 1]);
     if (high < 0 || low < 0) return false;
     out[i] = static_cast<uint8_t>(high * 16 + low);
   }
@@ -64,17 +74,35 @@ std::string ToHex(const uint8_t* bytes) {
   return hex;
 }
 
-std::vector<std::string> ShardFiles(const std::string& folder) {
+std::vector<std::string> FilesOf(const std::string& folder, std::string_view extension) {
   std::vector<std::string> files;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (it->path().extension() == ".shard") files.push_back(it->path().string());
+    if (it->path().extension() == extension) files.push_back(it->path().string());
   }
   std::sort(files.begin(), files.end());
   return files;
 }
 
-}  // namespace
+Status CheckedBlocks::Check(const MappedFile& file, uint64_t from, uint64_t to) {
+  const std::byte* bytes = file.bytes().data();
+  for (uint64_t b = (from - begin_) / kShardBlock; b * kShardBlock + begin_ < to; ++b) {
+    if (checked_[b]) continue;
+    const uint64_t at = begin_ + b * kShardBlock;
+    uint64_t sum;
+    std::memcpy(&sum, bytes + end_ + b * 8, sizeof sum);
+    if (XXH64(bytes + at, std::min(kShardBlock, end_ - at), 0) != sum) {
+      return BadShard(file.path(), "block " + std::to_string(b) + " (bytes " + std::to_string(at) +
+                                       " on) does not fit its checksum: the file is damaged, "
+                                       "build it again");
+    }
+    checked_[b] = true;
+  }
+  if (file.damaged()) return BadShard(file.path(), "was cut off while it was read");
+  return {};
+}
+
+}  // namespace internal
 
 std::string TokenizerHash(const Tokenizer& tokenizer) {
   const TokenizerSpec spec = tokenizer.ToSpec();
@@ -149,8 +177,8 @@ Status ShardWriter::WriteShard() {
   body.append(reinterpret_cast<const char*>(starts_.data()), starts_.size() * 8);
   body.append(reinterpret_cast<const char*>(runs_.data()), runs_.size() * 8);
   std::vector<uint64_t> sums;
-  for (uint64_t at = 0; at < body.size(); at += kBlock) {
-    sums.push_back(XXH64(body.data() + at, std::min(kBlock, body.size() - at), 0));
+  for (uint64_t at = 0; at < body.size(); at += kShardBlock) {
+    sums.push_back(XXH64(body.data() + at, std::min(kShardBlock, body.size() - at), 0));
   }
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
@@ -162,7 +190,7 @@ Status ShardWriter::WriteShard() {
   header.targets = static_cast<uint64_t>(shard_targets_);
   header.vocab_size = static_cast<uint64_t>(options_.vocab_size);
   FromHex(options_.tokenizer_hash, header.tokenizer);
-  header.block_bytes = kBlock;
+  header.block_bytes = kShardBlock;
   header.checksums = kHeaderBytes + body.size();
   header.file_bytes = header.checksums + sums.size() * 8;
   std::string summed(reinterpret_cast<const char*>(&header), kSummed);
@@ -201,7 +229,7 @@ struct Shard::Impl {
   MappedFile file;
   Header header = {};
   std::string hash;
-  mutable std::vector<bool> checked;  // blocks
+  mutable internal::CheckedBlocks blocks;
 
   const char* at(uint64_t offset) const {
     return reinterpret_cast<const char*>(file.bytes().data()) + offset;
@@ -215,7 +243,7 @@ struct Shard::Impl {
 
   Status CheckHeader();
   Status CheckStarts() const;
-  Status CheckBlocks(uint64_t begin, uint64_t end) const;
+  Status CheckBlocks(uint64_t begin, uint64_t end) const { return blocks.Check(file, begin, end); }
   void ReadIds(uint64_t begin, uint64_t end, std::vector<int32_t>* ids) const;
 };
 
@@ -241,8 +269,8 @@ Status Shard::Impl::CheckHeader() {
   const bool plausible = (header.id_bytes == 2 || header.id_bytes == 4) && header.tokens <= size &&
                          header.documents >= 1 && header.documents <= header.tokens &&
                          header.runs <= header.tokens && header.vocab_size >= 1 &&
-                         header.vocab_size <= (uint64_t{1} << 31) && header.block_bytes == kBlock &&
-                         header.targets <= header.tokens;
+                         header.vocab_size <= (uint64_t{1} << 31) &&
+                         header.block_bytes == kShardBlock && header.targets <= header.tokens;
   if (!plausible || header.checksums != runs_offset() + header.runs * 8 ||
       header.checksums + Blocks(header.checksums - kHeaderBytes) * 8 != size) {
     return Bad(path, "the header's sizes do not fit together");
@@ -253,7 +281,7 @@ Status Shard::Impl::CheckHeader() {
     return Bad(path, "the header's checksum does not fit: the file is damaged");
   }
   hash = ToHex(header.tokenizer);
-  checked.resize(Blocks(header.checksums - kHeaderBytes));
+  blocks = {kHeaderBytes, header.checksums};
   return {};
 }
 
@@ -268,22 +296,6 @@ Status Shard::Impl::CheckStarts() const {
     good &= runs[i] < header.tokens && (i == 0 || runs[i - 1] < runs[i]);
   }
   if (!good) return Bad(file.path(), "the loss runs do not rise");
-  return {};
-}
-
-Status Shard::Impl::CheckBlocks(uint64_t begin, uint64_t end) const {
-  const uint64_t* sums = numbers(header.checksums);
-  for (uint64_t b = (begin - kHeaderBytes) / kBlock; b * kBlock + kHeaderBytes < end; ++b) {
-    if (checked[b]) continue;
-    const uint64_t from = kHeaderBytes + b * kBlock;
-    if (XXH64(at(from), std::min(kBlock, header.checksums - from), 0) != sums[b]) {
-      return Bad(file.path(), "block " + std::to_string(b) + " (bytes " + std::to_string(from) +
-                                  " on) does not fit its checksum: the file is damaged, build it "
-                                  "again");
-    }
-    checked[b] = true;
-  }
-  if (file.damaged()) return Bad(file.path(), "was cut off while it was read");
   return {};
 }
 
@@ -316,6 +328,7 @@ int64_t Shard::tokens() const { return static_cast<int64_t>(impl_->header.tokens
 int64_t Shard::documents() const { return static_cast<int64_t>(impl_->header.documents); }
 int64_t Shard::targets() const { return static_cast<int64_t>(impl_->header.targets); }
 int64_t Shard::vocab_size() const { return static_cast<int64_t>(impl_->header.vocab_size); }
+uint64_t Shard::checksum() const { return impl_->header.sum; }
 const std::string& Shard::tokenizer_hash() const { return impl_->hash; }
 const std::string& Shard::path() const { return impl_->file.path(); }
 

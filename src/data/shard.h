@@ -29,6 +29,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -85,6 +86,7 @@ class Shard {
   int64_t documents() const;
   int64_t targets() const;
   int64_t vocab_size() const;
+  uint64_t checksum() const;  // the one that closes the header: it names the contents
   const std::string& tokenizer_hash() const;
   const std::string& path() const;
   int64_t length(int64_t document) const;  // tokens
@@ -112,13 +114,15 @@ class ShardSet {
   int64_t vocab_size() const { return shards_.front().vocab_size(); }
   const std::string& tokenizer_hash() const { return shards_.front().tokenizer_hash(); }
   const std::string& path() const { return path_; }
+  std::span<const Shard> shards() const { return shards_; }
+  // The shard that holds a document, and the document's number there.
+  std::pair<const Shard*, int64_t> Locate(int64_t document) const;
   int64_t length(int64_t document) const;
   Status Read(int64_t document, std::vector<int32_t>* ids, std::vector<uint8_t>* loss) const;
   Status Verify() const;
 
  private:
   ShardSet() = default;
-  std::pair<const Shard*, int64_t> Locate(int64_t document) const;
   std::string path_;
   std::vector<Shard> shards_;
   std::vector<int64_t> first_ = {0};  // documents before each shard, and all

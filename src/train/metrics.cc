@@ -173,6 +173,7 @@ std::string ToJsonLine(const StepRecord& r) {
   fmt::format_to(end, R"({{"step":{},"loss":{})", r.step, Digits(r.loss));
   if (r.mtp_loss != 0) fmt::format_to(end, R"(,"mtp_loss":{})", Digits(r.mtp_loss));
   if (r.balance_loss != 0) fmt::format_to(end, R"(,"balance_loss":{})", Digits(r.balance_loss));
+  if (r.distill_loss != 0) fmt::format_to(end, R"(,"distill_loss":{})", Digits(r.distill_loss));
   fmt::format_to(end, R"(,"grad_norm":{},"lr":{},"tokens":{},"total_tokens":{})",
                  Digits(r.grad_norm), Digits(r.lr), r.tokens, r.total_tokens);
   fmt::format_to(end, R"(,"seconds":{},"elapsed_seconds":{},"tokens_per_second":{})",
@@ -216,6 +217,7 @@ Result<StepRecord> FromJsonLine(std::string_view line) {
   r.loss = NumberOr(object, "loss", 0);
   r.mtp_loss = NumberOr(object, "mtp_loss", 0);
   r.balance_loss = NumberOr(object, "balance_loss", 0);
+  r.distill_loss = NumberOr(object, "distill_loss", 0);
   r.grad_norm = NumberOr(object, "grad_norm", 0);
   r.lr = NumberOr(object, "lr", 0);
   r.tokens = IntegerOr(object, "tokens", 0);

@@ -32,6 +32,7 @@ struct StepEvaluation {
 struct StepRecord {
   int64_t step = 0;
   double loss = 0, mtp_loss = 0, balance_loss = 0;  // nats per token
+  double distill_loss = 0;                          // temperature^2 KL per token; 0: no teacher
   double grad_norm = 0;                             // before clipping
   double lr = 0;
   int64_t tokens = 0;        // of this step, all ranks

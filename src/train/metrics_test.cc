@@ -34,6 +34,7 @@ StepRecord Sample(int64_t step) {
   r.loss = 5.0 / 3.0 + static_cast<double>(step);
   r.mtp_loss = 0.1;
   r.balance_loss = 1e-7;
+  r.distill_loss = 0.7;
   r.grad_norm = 1.5;
   r.lr = 2.2e-4;
   r.tokens = 8192;

@@ -55,8 +55,12 @@ Status ReadLora(ConfigTable& table, LoraOptions& o) {
 Status ReadTeacher(ConfigTable& table, TeacherOptions& o) {
   auto t = TRY(table.Table("teacher"));
   if (!t) return {};
-  o.model = TRY(t->Text("model"));
-  o.top_k = TRY(t->Integer("top_k", 1, 4096, o.top_k));
+  o.model = TRY(t->Text("model", ""));
+  o.logits = TRY(t->Text("logits", ""));
+  if (o.model.empty() == o.logits.empty()) {
+    return t->At("", "wants either `model`, a teacher to run, or `logits`, what one left");
+  }
+  o.top_k = TRY(t->Integer("top_k", 1, 4096, o.logits.empty() ? o.top_k : 0));
   o.weight = TRY(t->Number("weight", 0, 1, o.weight));
   o.temperature = TRY(t->Number("temperature", 0.01, 100, o.temperature));
   o.direction = static_cast<KlDirection>(TRY(t->Choice("direction", kDirections, 0)));
@@ -171,7 +175,7 @@ std::string TrainOptions::Fingerprint() const {
   for (const ParameterGroup& g : groups) {
     text.append(fmt::format(" g{}:{}:{}", g.match, g.lr_scale, g.decay_scale));
   }
-  if (!teacher.model.empty()) {
+  if (teacher.any()) {
     text.append(fmt::format(" t{}:{}:{}:{}", teacher.top_k, teacher.weight, teacher.temperature,
                             static_cast<int>(teacher.direction)));
   }

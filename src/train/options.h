@@ -49,11 +49,13 @@ struct LoraOptions {
 };
 
 struct TeacherOptions {
-  std::string model;  // folder or file; empty: no teacher
-  int64_t top_k = 16;
+  std::string model;    // folder or file, run beside the student
+  std::string logits;   // folder of logit shards (data/logits.h); both empty: no teacher
+  int64_t top_k = 16;   // 0: all that the logit shards list
   double weight = 0.5;  // cross-entropy gets the rest
   double temperature = 1;
   KlDirection direction = KlDirection::kForward;
+  bool any() const { return !model.empty() || !logits.empty(); }
 };
 
 struct TrainOptions {

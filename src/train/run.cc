@@ -24,6 +24,7 @@
 #include "train/ledger.h"
 #include "train/live_view.h"
 #include "train/metrics.h"
+#include "train/teacher.h"
 #include "train/trainer.h"
 
 namespace hadal {
@@ -169,6 +170,7 @@ Status Run::OpenData() {
                                              "of {}",
                                              loader_->vocab_size(), model_->config().vocab)};
   }
+  TRY(CheckStoredLogits(o_.options.teacher, o_.train, data.sequence_length));
   if (o_.validation.empty() || o_.options.validate_every == 0) return {};
   data.sets = o_.validation;
   data.once = true;

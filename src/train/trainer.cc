@@ -91,7 +91,7 @@ Objective ObjectiveOf(const TrainOptions& options, int64_t targets, int64_t docu
 // Losses of a step by part of the batch: their sums run along the tree of parts on any ranks.
 class PartSums {
  public:
-  enum Kind : size_t { kLoss, kMtp, kMtpWeight, kBalance, kKinds };
+  enum Kind : size_t { kLoss, kMtp, kMtpWeight, kBalance, kDistill, kKinds };
 
   explicit PartSums(int64_t parts) : parts_(parts), sums_(static_cast<size_t>(parts) * kKinds) {}
 
@@ -101,6 +101,7 @@ class PartSums {
     at[kMtp] += r.mtp_loss;
     at[kMtpWeight] += r.mtp_weight;
     at[kBalance] += r.balance_loss;
+    at[kDistill] += r.distill_loss;
   }
   void BringTogether(World& world) { world.AllReduce(std::span<double>(sums_)); }
   double Total(Kind which) const {
@@ -222,8 +223,8 @@ Result<std::unique_ptr<Trainer>> Trainer::Create(const Exec& exec, World& world,
                              options.gradient_parts, world.size())};
   }
   auto impl = std::make_unique<Impl>(exec, world, model, options, parallel);
-  if (!options.teacher.model.empty()) {
-    impl->teacher = TRY(Teacher::Load(exec, options.teacher, model.config().vocab));
+  if (options.teacher.any()) {
+    impl->teacher = TRY(Teacher::Open(exec, options.teacher, model.config().vocab));
   }
   impl->MakeRuns();
   if (options.lora.rank > 0) {
@@ -331,7 +332,7 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
       TeacherTopK top_k;
       objective.teacher = nullptr;
       if (teacher != nullptr && !pass.tokens.empty()) {
-        top_k = teacher->TopK(pass.batch());
+        top_k = TRY(teacher->TopK(passes[round], pass.batch()));
         objective.teacher = &top_k;
       }
       const PassResult r = TRY(model.Accumulate(pass.batch(), objective));
@@ -347,6 +348,7 @@ Status Trainer::Impl::Gradients(std::span<const PackedSequence> batch, StepRecor
   const double mtp_weight = sums.Total(PartSums::kMtpWeight);
   record.mtp_loss = mtp_weight > 0 ? sums.Total(PartSums::kMtp) / mtp_weight : 0;
   record.balance_loss = sums.Total(PartSums::kBalance) / static_cast<double>(documents);
+  record.distill_loss = sums.Total(PartSums::kDistill) / static_cast<double>(targets);
   SumGradients();
   return {};
 }
