@@ -43,7 +43,7 @@ int Main(int argc, const char* const* argv) {
     program.verbs().footer(kFooter);
     for (const auto add : {AddChat, AddComplete, AddPull, AddList, AddInspect, AddConvert,
                            AddQuantize, AddPerplexity, AddBench, AddVerify, AddData, AddRecipe,
-                           AddTrain, AddEval, AddCost, AddReport}) {
+                           AddTrain, AddDistill, AddEval, AddCost, AddReport}) {
       add(program.verbs(), status);
     }
     const Parsed parsed = program.Parse(argc, argv);

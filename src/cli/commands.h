@@ -20,6 +20,7 @@ void AddVerify(Verb& app, Status& status);
 void AddData(Verb& app, Status& status);
 void AddRecipe(Verb& app, Status& status);
 void AddTrain(Verb& app, Status& status);
+void AddDistill(Verb& app, Status& status);
 void AddEval(Verb& app, Status& status);
 void AddCost(Verb& app, Status& status);
 void AddReport(Verb& app, Status& status);

@@ -138,8 +138,9 @@ json GenerationConfig(const WeightFile& file, const ModelConfig& config) {
   return j;
 }
 
-Result<std::vector<FolderText>> FolderTexts(const WeightFile& file, const ModelConfig& config,
-                                            DType type) {
+}  // namespace
+
+Result<std::vector<FolderText>> TokenizerTexts(const WeightFile& file, const ModelConfig& config) {
   const TokenizerSpec spec = TRY(TokenizerSpecFromGguf(file.metadata()));
   const std::string chat_template =
       TRY(MetaString(file.metadata(), "tokenizer.chat_template")).value_or("");
@@ -147,13 +148,10 @@ Result<std::vector<FolderText>> FolderTexts(const WeightFile& file, const ModelC
     return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
   };
   return std::vector<FolderText>{
-      {"config.json", config.ToJson(type == DType::kBF16 ? "bfloat16" : "float32")},
       {"tokenizer.json", TRY(ToTokenizerJson(spec))},
       {"tokenizer_config.json", dump(TokenizerConfig(spec, chat_template))},
       {"generation_config.json", dump(GenerationConfig(file, config))}};
 }
-
-}  // namespace
 
 Result<ConversionReport> FolderToGguf(ThreadPool& pool, const WeightFile& file,
                                       const std::string& output, const ConversionOptions& options) {
@@ -216,7 +214,9 @@ Result<ConversionReport> GgufToFolder(const WeightFile& file, const std::string&
   report.mtp_dropped = config.mtp_layers > 0;
   config.mtp_layers = 0;
   TRY(RecoverLlama3(config));
-  const auto texts = TRY(FolderTexts(file, config, options.type));
+  auto texts = TRY(TokenizerTexts(file, config));
+  texts.push_back(
+      {"config.json", config.ToJson(options.type == DType::kBF16 ? "bfloat16" : "float32")});
   const auto params = ListParams(config);
   std::vector<TensorSpec> specs;
   for (const ParamSpec& p : params) {

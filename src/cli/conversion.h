@@ -4,10 +4,13 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "formats/weight_file.h"
+#include "formats/writer.h"
+#include "model/config.h"
 #include "tensor/dtype.h"
 
 namespace hadal::cli {
@@ -32,6 +35,9 @@ Result<ConversionReport> FolderToGguf(ThreadPool& pool, const WeightFile& file,
 // tokenizer.json cannot say: free rope factors, SentencePiece tokenizers.
 Result<ConversionReport> GgufToFolder(const WeightFile& file, const std::string& output,
                                       const ConversionOptions& options);
+// What a Hugging Face folder of a GGUF holds beside weights and config.json: tokenizer.json,
+// tokenizer_config.json (with the chat template), generation_config.json.
+Result<std::vector<FolderText>> TokenizerTexts(const WeightFile& file, const ModelConfig& config);
 // GGUF to GGUF of another type; metadata kept. Tensors that are not weights keep their type.
 Result<ConversionReport> RequantizeGguf(ThreadPool& pool, const WeightFile& file,
                                         const std::string& output,

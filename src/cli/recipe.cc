@@ -25,11 +25,13 @@ namespace fs = std::filesystem;
 struct Kind {
   std::string_view name, verb;
   Status (*run)(const StageCall&);
+  bool long_run = false;  // all ranks take part; what an interrupted one left is gone on with
 };
-constexpr std::array<Kind, 7> kKinds = {{{"problems", "data problems", RunProblems},
+constexpr std::array<Kind, 8> kKinds = {{{"problems", "data problems", RunProblems},
                                          {"tokenizer", "data tokenizer", RunTokenizer},
                                          {"dataset", "data build", RunDataset},
-                                         {"train", "train", RunTrain},
+                                         {"logits", "logits", RunLogits, true},
+                                         {"train", "train", RunTrain, true},
                                          {"evaluate", "eval", RunEvaluate},
                                          {"compare", "compare", RunCompare},
                                          {"generate", "generate", RunGenerate}}};
@@ -128,11 +130,11 @@ Status RunStage(RecipeRun& run, Stage& stage) {
     if (root && !run.options.quiet) fmt::print(stderr, "== {}: done before\n", stage.name);
     return {};
   }
-  // A training stage keeps its checkpoints; what others left half-made goes.
+  // A long stage keeps its checkpoints or files; what others left half-made goes.
   const std::string marker = folder + "/stage.key";
   const Result<std::string> began = ReadFile(marker, 1 << 20);
   const bool resumes =
-      stage.kind->name == "train" && !run.options.restart && began.ok() && *began == stage.key;
+      stage.kind->long_run && !run.options.restart && began.ok() && *began == stage.key;
   run.world.Barrier();  // nobody looks after somebody wrote
   if (root) {
     if (!resumes) fs::remove_all(folder, ec);
@@ -142,7 +144,7 @@ Status RunStage(RecipeRun& run, Stage& stage) {
     if (!run.options.quiet) fmt::print(stderr, "== {} ({})\n", stage.name, stage.kind->name);
   }
   const auto start = std::chrono::steady_clock::now();
-  if (root || stage.kind->name == "train") {
+  if (root || stage.kind->long_run) {
     TRY(stage.kind->run({run, stage.table, folder}));
   }
   const double seconds =
@@ -159,7 +161,8 @@ Status RunStage(RecipeRun& run, Stage& stage) {
 }  // namespace
 
 std::string RecipeRun::Command() const {
-  return "hadal recipe " + options.file + (options.smoke ? " --smoke" : "");
+  return "hadal recipe " + options.file + (options.smoke ? " --smoke" : "") +
+         (options.output.empty() ? "" : " -o " + options.output);
 }
 
 Result<std::string> RecipeRun::Resolve(const ConfigTable& table, std::string_view key,
@@ -180,10 +183,22 @@ Result<std::string> RecipeRun::Resolve(const ConfigTable& table, std::string_vie
   return found->second + (slash == std::string::npos ? "" : path.substr(slash));
 }
 
+namespace {
+
+bool WholeStage(const std::string& path) {
+  return path.starts_with("stage:") && path.find('/') == std::string::npos;
+}
+
+}  // namespace
+
 Result<std::string> RecipeRun::ResolveModel(const ConfigTable& table, std::string_view key,
                                             const std::string& path) const {
-  const bool stage = path.starts_with("stage:") && path.find('/') == std::string::npos;
-  return TRY(Resolve(table, key, path)) + (stage ? "/model" : "");
+  return TRY(Resolve(table, key, path)) + (WholeStage(path) ? "/model" : "");
+}
+
+Result<std::string> RecipeRun::ResolveShards(const ConfigTable& table, std::string_view key,
+                                             const std::string& path) const {
+  return TRY(Resolve(table, key, path)) + (WholeStage(path) ? "/train" : "");
 }
 
 Status RunRecipe(const Exec& exec, World& world, const RecipeOptions& options) {

@@ -3,14 +3,14 @@
 //   name = "nano"
 //   [[stage]]
 //   name = "pretrain"          # its folder within the run
-//   kind = "train"             # problems, tokenizer, dataset, train, evaluate,
+//   kind = "train"             # problems, tokenizer, dataset, generate, logits, train, evaluate,
 //                              # compare
 //   ...                        # the kind's own keys
 //   [stage.smoke]              # what --smoke puts in their place
 //
 // A text "stage:NAME" anywhere a path is wanted is the folder of an earlier stage. A finished stage
 // is skipped when nothing that decides it has changed; an interrupted training stage goes on from
-// its newest checkpoint.
+// its newest checkpoint, one of kind logits behind the last shard it finished.
 #pragma once
 
 #include <functional>
@@ -54,6 +54,9 @@ struct RecipeRun {
   // The same for a model: a training stage stands for the model it leaves.
   Result<std::string> ResolveModel(const ConfigTable& table, std::string_view key,
                                    const std::string& path) const;
+  // The same for shards to train on: a dataset stage stands for its train/.
+  Result<std::string> ResolveShards(const ConfigTable& table, std::string_view key,
+                                    const std::string& path) const;
 };
 
 // Each reads its keys from the table, refuses others, and leaves its results in `folder`. With
@@ -67,6 +70,7 @@ struct StageCall {
 Status RunProblems(const StageCall& call);
 Status RunTokenizer(const StageCall& call);
 Status RunDataset(const StageCall& call);
+Status RunLogits(const StageCall& call);
 Status RunTrain(const StageCall& call);
 Status RunEvaluate(const StageCall& call);
 Status RunCompare(const StageCall& call);

@@ -16,6 +16,7 @@ namespace hadal::eval {
 struct Prompt {
   std::string text = {};  // the user's message
   uint64_t seed = 0;
+  std::string messages = {};  // JSON list of the conversation so far, in place of `text`
 };
 
 struct Budget {

@@ -173,8 +173,11 @@ class EndpointBackend : public Backend {
 
  private:
   Completion Ask(const Prompt& prompt, const Budget& budget) {
+    const json messages = prompt.messages.empty()
+                              ? json::array({{{"role", "user"}, {"content", prompt.text}}})
+                              : json::parse(prompt.messages, nullptr, false);
     const json request = {{"model", options_.model},
-                          {"messages", json::array({{{"role", "user"}, {"content", prompt.text}}})},
+                          {"messages", messages},
                           {"max_tokens", budget.max_tokens},
                           {"temperature", budget.temperature},
                           {"top_p", budget.top_p},

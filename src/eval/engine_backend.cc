@@ -39,7 +39,7 @@ class EngineBackend : public Backend {
     std::vector<std::vector<int32_t>> rendered;
     int64_t longest = 0;
     for (const Prompt& prompt : prompts) {
-      rendered.push_back(TRY(Render(prompt.text)));
+      rendered.push_back(TRY(Render(prompt)));
       longest = std::max(longest, static_cast<int64_t>(rendered.back().size()));
     }
     const auto engine = TRY(NewEngine(longest + budget.max_tokens, prompts.size()));
@@ -112,9 +112,10 @@ class EngineBackend : public Backend {
 
   static Error Stopped() { return {Code::kCancelled, "interrupted"}; }
 
-  Result<std::vector<int32_t>> Render(const std::string& text) const {
-    if (options_.raw_prompts) return bundle_.tokenizer->EncodePrompt(text, {});
-    const json messages = json::array({{{"role", "user"}, {"content", text}}});
+  Result<std::vector<int32_t>> Render(const Prompt& prompt) const {
+    if (!prompt.messages.empty()) return RenderChat(bundle_, prompt.messages, true);
+    if (options_.raw_prompts) return bundle_.tokenizer->EncodePrompt(prompt.text, {});
+    const json messages = json::array({{{"role", "user"}, {"content", prompt.text}}});
     return RenderChat(bundle_, messages.dump(-1, ' ', false, json::error_handler_t::replace), true);
   }
 
