@@ -185,21 +185,26 @@ TEST_F(DistillTest, StoredLogitsThatDoNotFitAreRefused) {
 }
 
 TEST_F(DistillTest, AFullDiskLeavesNoHalfOfALogitShard) {
-  const std::string disk = File("disk"), run = Recipe("disk/run", kLogits);
-  const Ran r =
-      RunCommand("unshare -rm sh -c 'mkdir -p " + disk + "/run && cp " + disk + "/run.toml " +
-                 File("run.toml") + " && mount -t tmpfs -o size=200k tmpfs " + disk +
-                 " || exit 77; cp " + File("run.toml") + " " + disk + "; " + run +
-                 "; echo code $?; ls -A " + disk + "/run/logits; mount -o remount,size=60m " +
-                 disk + " && " + run + " && ls -A " + disk + "/run/logits'");
+  // 300 KB hold the logits of one shard of three.
+  const std::string disk = File("disk"), logits = disk + "/run/logits";
+  const std::string run =
+      Replaced(Recipe("full", kLogits), "-o " + File("full"), "-o " + disk + "/run");
+  const Ran r = RunCommand(
+      "unshare -rm sh -c 'mkdir -p " + disk + " && mount -t tmpfs -o size=300k tmpfs " + disk +
+      " || exit 77; " + run + "; echo code $?; ls -A " + logits + "; mount -o remount,size=60m " +
+      disk + " && " + run + " && echo whole && cat " + logits + "/logits.json'");
   if (r.status == 77 || r.output.find("unshare") != std::string::npos) {
     GTEST_SKIP() << "no file system can be mounted here: " << r.output;
   }
   ASSERT_EQ(r.status, 0) << r.output;
   EXPECT_NE(r.output.find("No space left on device"), std::string::npos) << r.output;
-  EXPECT_NE(r.output.find("code 1"), std::string::npos) << r.output;
-  EXPECT_EQ(r.output.find(".logits.tmp"), std::string::npos) << "half a file: " << r.output;
-  EXPECT_NE(r.output.find("logits.json"), std::string::npos) << r.output;
+  const size_t failed = r.output.find("code 1"), whole = r.output.find("whole");
+  ASSERT_LT(failed, whole) << r.output;
+  const std::string left = r.output.substr(failed, whole - failed);
+  EXPECT_EQ(left.find(".tmp"), std::string::npos) << "half a file: " << left;
+  EXPECT_NE(left.find(".logits"), std::string::npos) << "the first is whole: " << left;
+  EXPECT_EQ(left.find("logits.json"), std::string::npos) << left;
+  EXPECT_NE(r.output.find("\"kept\": 1", whole), std::string::npos) << r.output;
 }
 
 TEST_F(DistillTest, ATeachersTextIsTheSameEachTimeAndTeaches) {

@@ -176,7 +176,7 @@ TEST_F(EndToEndTest, WrongUseIsOneLineAndTwo) {
     EXPECT_TRUE(text.starts_with("hadal: error: ")) << text;
   }
   for (const char* verb : {"chat", "complete", "pull", "list", "inspect", "convert", "quantize",
-                           "perplexity", "bench", "verify"}) {
+                           "perplexity", "bench", "verify", "distill"}) {
     const auto [code, text] = Shell(Hadal(std::string(verb) + " --help"));
     EXPECT_EQ(code, 0) << verb;
     EXPECT_NE(text.find("Example"), std::string::npos) << verb;

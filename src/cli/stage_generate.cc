@@ -81,7 +81,8 @@ class Questions {
 };
 
 Result<std::optional<Question>> Questions::Next() {
-  if (given_++ == stage_.items) return std::optional<Question>();
+  if (given_ == stage_.items) return std::optional<Question>();
+  ++given_;
   if (!problems_) return NextRow();
   Question q;
   q.problem = problems_->Next();
