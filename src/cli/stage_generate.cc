@@ -25,7 +25,7 @@ struct GenerateStage {
   std::vector<std::string> prompts;  // files of conversations; empty: problems
   ProblemMix mix;
   int64_t items = 0, samples = 1;  // 0 items: all
-  bool only_right = true;
+  bool only_right = true, only_ended = true;
   eval::Budget budget;
 };
 
@@ -49,6 +49,7 @@ Result<GenerateStage> ReadGenerate(const StageCall& call) {
   if (s.only_right && !s.prompts.empty()) {
     return t.At("only_right", "the answers to `prompts` cannot be verified; set it to false");
   }
+  s.only_ended = TRY(t.Flag("only_ended", true));
   s.budget.max_tokens = TRY(t.Integer("max_tokens", 1, 1 << 20, 512));
   s.budget.temperature = static_cast<float>(TRY(t.Number("temperature", 0, 10, 0.6)));
   s.budget.top_p = static_cast<float>(TRY(t.Number("top_p", 0, 1, 0.95)));
@@ -169,7 +170,7 @@ Status Answer(const StageCall& call, const GenerateStage& s, eval::Backend& back
     const Question& q = questions[i / samples];
     counts.tokens += completion.tokens;
     counts.failed += completion.error.empty() ? 0 : 1;
-    const bool right = completion.error.empty() && completion.finish == "stop" &&
+    const bool right = completion.error.empty() && (!s.only_ended || completion.finish == "stop") &&
                        (!s.only_right || Grade(*q.problem, completion.text) == Verdict::kRight);
     if (right) rows[i] = Conversation(q, completion.text);
     return !call.run.options.interrupted || !call.run.options.interrupted();

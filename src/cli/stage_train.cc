@@ -47,13 +47,14 @@ Status ReadData(const StageCall& call, RunOptions& o) {
   if (!weights.empty() && weights.size() != sets.size()) {
     return t.At("data_weights", fmt::format("{} weights for {} sets", weights.size(), sets.size()));
   }
+  const std::vector<std::string> held_out = TRY(t.Texts("validation"));
   for (size_t i = 0; i < sets.size(); ++i) {
     const std::string path = TRY(call.run.Resolve(t, "data", sets[i]));
     const double weight = weights.empty() ? 1 : weights[i];
     if (!(weight > 0)) return t.At("data_weights", "weights are above 0");
     const bool stage = sets[i].starts_with("stage:") && sets[i].find('/') == std::string::npos;
     o.train.push_back({stage ? path + "/train" : path, weight});
-    if (!stage || !validates) continue;
+    if (!stage || !validates || !held_out.empty()) continue;
     o.validation.push_back({path + "/validation", weight});
     if (!call.check_only && !std::filesystem::exists(o.validation.back().path)) {
       return t.At("data", sets[i] +
@@ -61,8 +62,6 @@ Status ReadData(const StageCall& call, RunOptions& o) {
                               "validate = false here");
     }
   }
-  const std::vector<std::string> held_out = TRY(t.Texts("validation"));
-  if (!held_out.empty()) o.validation.clear();
   for (const std::string& v : held_out) {
     o.validation.push_back({TRY(call.run.Resolve(t, "validation", v)), 1});
   }
