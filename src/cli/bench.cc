@@ -17,6 +17,7 @@
 #include "cli/param_reader.h"
 #include "cli/session.h"
 #include "kernels/limits.h"
+#include "train/ledger.h"
 
 namespace hadal::cli {
 namespace {
@@ -205,11 +206,14 @@ std::vector<Row> MakeRows(const Flags& flags, const Subject& s, const MachineLim
                           const Samples& samples) {
   const ModelConfig& config = s.model->config();
   const ModelCounts counts = Count(config);
-  // The head works once a prompt, not once a token.
+  // The head works once a prompt, not once a token. Attention computes in f32: forward it takes a
+  // third of what training counts, (n + 1) / 2 pairs a token.
   const auto flops = static_cast<double>(counts.flops_per_token - 2 * config.vocab * config.width);
+  const double pairs = static_cast<double>(flags.prompt + 1) / 2;
+  const double seconds = flops / PeakOps(limits, WeightType(flags, s)) +
+                         CountTrainFlops(config).per_pair / 3 * pairs / limits.f32_ops;
   std::vector<Row> rows = {
-      {fmt::format("prefill {}", flags.prompt), Median(samples.prefill),
-       PeakOps(limits, WeightType(flags, s)) / flops},
+      {fmt::format("prefill {}", flags.prompt), Median(samples.prefill), 1 / seconds},
       {fmt::format("decode {}", flags.generate), Median(samples.decode),
        limits.read_bytes / static_cast<double>(s.model->bytes_per_token())},
       {fmt::format("decode {} x {}", flags.parallel, flags.generate), Median(samples.batched), 0}};

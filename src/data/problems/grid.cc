@@ -89,12 +89,14 @@ void WriteFreeCells(Text& text, const Grid& grid) {
   text.EndLine();
 }
 
-// The cells of the path, a line each; now and then a step that brings the goal no nearer.
+// The cells of the path, a line each with the moves so far; now and then a step that brings the
+// goal no nearer.
 void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
   Grid back = grid;
   std::swap(back.start, back.goal);
   const Search from_goal = BreadthFirst(back, true);
   int cell = grid.start;
+  Text done;
   for (const size_t move : path) {
     for (size_t m = 0; m < kMoves.size(); ++m) {
       const int next = grid.Step(cell, m);
@@ -110,6 +112,8 @@ void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
     cell = grid.Step(cell, move);
     d.thought << kMoves[move] << ' ';
     WriteCell(d.thought, grid, cell);
+    done << (done.str().empty() ? "" : ", ") << kMoves[move];
+    d.thought << ": " << done;
     d.thought.EndLine();
   }
 }

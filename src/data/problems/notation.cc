@@ -151,16 +151,17 @@ std::string InBase(int64_t value, int64_t base) {
   return digits;
 }
 
-// Repeated division, the digits last to first, each named as it falls.
+// Repeated division; after each the digits so far, which come last to first.
 void WriteToBase(Text& text, int64_t value, int64_t base) {
+  std::string digits;
   for (int64_t rest = value; rest > 0; rest /= base) {
     const int64_t digit = rest % base;
     WriteDivide(text, rest, base);
-    if (digit >= 10) text << digit << " is " << kDigits[static_cast<size_t>(digit)];
+    if (digit >= 10) text << digit << " is " << kDigits[static_cast<size_t>(digit)] << ' ';
+    digits.insert(digits.begin(), kDigits[static_cast<size_t>(digit)]);
+    text << digits;
     text.EndLine();
   }
-  text << InBase(value, base);
-  text.EndLine();
 }
 
 void WriteFromBase(Draft& d, const std::string& digits, int64_t base) {

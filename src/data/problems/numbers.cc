@@ -184,13 +184,16 @@ bool ShortTrial(int64_t n) {
   return n < kLastCofactor;
 }
 
+// After each prime that divides, the number as it is known by then.
 void WriteTrial(Text& text, Text& gold, int64_t n) {
+  const int64_t whole = n;
   for (int64_t p = 2; p * p <= n;) {
     WriteDivide(text, n, p, false);
     if (n % p == 0) {
       n /= p;
       gold << p << '*';
-      text << "yes";
+      text << "yes ";
+      text << whole << '=' << gold << n;
     } else {
       text << "no";
       do ++p;

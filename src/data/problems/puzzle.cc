@@ -169,9 +169,11 @@ void WriteSearch(Text& text, const std::vector<Found>& found) {
   text.EndLine();
 }
 
-// Moves along the way; now and then another one, back to a state of it or astray, taken back.
+// Moves along the way, after each all so far; now and then another one, back to a state of the way
+// or astray, taken back.
 void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
   std::string state = p.start;
+  Text done;
   std::vector<std::string> seen = {state};
   std::vector<Move> moves;
   for (const auto& step : way) {
@@ -182,7 +184,8 @@ void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
       d.thought << state << ": " << other.name << ' ' << other.state << (back ? " seen" : " no");
       d.thought.EndLine();
     }
-    d.thought << state << ": " << step.name << ' ' << step.state;
+    done << (done.str().empty() ? "" : ", ") << step.name;
+    d.thought << state << ": " << step.name << ' ' << step.state << ": " << done;
     d.thought.EndLine();
     state = step.state;
     seen.push_back(state);
