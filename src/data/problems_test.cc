@@ -136,7 +136,7 @@ TEST(Problems, SameBytesEverywhere) {
       }
     }
   });
-  EXPECT_EQ(hash.Hex(), "d9686afc6dc19cd7fea58ce2daaecfce3f2fc92e08890304d3e980134ab53b06");
+  EXPECT_EQ(hash.Hex(), "0b42c3f018ece798e69a06e41d028dd4f0bfa75f6e1d21144e9bfdf2776c4506");
 }
 
 std::string Replaced(std::string text, char from, std::string_view to) {

@@ -163,10 +163,16 @@ void MakeDivisors(Draft& d) {
 
 // ---- factor ----
 
-constexpr int64_t kFactorLargest[kLevels] = {100, 150, 200, 300, 1000, 10000, 100000, 1000000};
-constexpr int64_t kLastCofactor = 9409;  // 97*97: a trace tries no divisor above 97
+struct FactorLevel {
+  int64_t largest, last;  // a trace tries no divisor above `last`
+};
+constexpr FactorLevel kFactorLevels[kLevels] = {
+    {400, 5}, {600, 7}, {800, 7}, {999, 11}, {1000, 97}, {10000, 97}, {100000, 97}, {1000000, 97}};
 
-std::vector<Knob> FactorKnobs(int level) { return {{"largest", kFactorLargest[level - 1]}}; }
+std::vector<Knob> FactorKnobs(int level) {
+  const auto& l = kFactorLevels[level - 1];
+  return {{"largest", l.largest}, {"last", l.last}};
+}
 
 bool IsPrime(int64_t n) {
   if (n < 2) return false;
@@ -176,12 +182,12 @@ bool IsPrime(int64_t n) {
   return true;
 }
 
-// Trial division must end: the part without factors up to 97 is small.
-bool ShortTrial(int64_t n) {
-  for (int64_t p = 2; p <= 97; ++p) {
+// Trial division must end: the part without factors up to `last` is small.
+bool ShortTrial(int64_t n, int64_t last) {
+  for (int64_t p = 2; p <= last; ++p) {
     while (n % p == 0) n /= p;
   }
-  return n < kLastCofactor;
+  return n < (last + 1) * (last + 1);
 }
 
 // After each prime that divides, the number as it is known by then.
@@ -209,12 +215,12 @@ void WriteTrial(Text& text, Text& gold, int64_t n) {
 }
 
 void MakeFactor(Draft& d) {
-  const int64_t largest = kFactorLargest[d.level - 1];
+  const auto& [largest, last] = kFactorLevels[d.level - 1];
   int64_t n = 0;
   do {
     n = d.Pick(std::max<int64_t>(4, largest / 20), largest);
     if (d.Chance(50) && n * 6 <= largest) n *= 6;  // more factors than chance gives
-  } while (!ShortTrial(n) || (IsPrime(n) && d.Chance(60)));
+  } while (!ShortTrial(n, last) || (IsPrime(n) && d.Chance(60)));
   d.canonical << n;
   d.prompt << d.Say("Write ", "把 ") << n
            << d.Say(" as a product of primes, like 2*2*3.", " 写成质数的乘积, 例如 2*2*3。");

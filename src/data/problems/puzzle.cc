@@ -169,8 +169,8 @@ void WriteSearch(Text& text, const std::vector<Found>& found) {
   text.EndLine();
 }
 
-// Moves along the way, after each all so far; now and then another one, back to a state of the way
-// or astray, taken back.
+// Moves along the way, after each whether it is the goal and all moves so far; now and then another
+// one, back to a state of the way or astray, taken back.
 void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
   std::string state = p.start;
   Text done;
@@ -185,7 +185,8 @@ void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
       d.thought.EndLine();
     }
     done << (done.str().empty() ? "" : ", ") << step.name;
-    d.thought << state << ": " << step.name << ' ' << step.state << ": " << done;
+    d.thought << state << ": " << step.name << ' ' << step.state << ' ' << p.goal
+              << (p.Solved(step.state) ? " yes: " : " no: ") << done;
     d.thought.EndLine();
     state = step.state;
     seen.push_back(state);
