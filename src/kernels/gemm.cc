@@ -402,6 +402,7 @@ class Product {
     const float* x[kMaxRows];
     for (int64_t i = 0; i < n; ++i) x[i] = a[m + i];
     if (!f8()) return kernels_.direct[n](b.tile, b.depth, x, acc);
+    if (b.depth == 0) return;  // there are no scales
     alignas(64) float partial[kMaxRows * kTile] = {};
     kernels_.direct[n](b.tile, b.depth, x, partial);
     train_.fold(partial, a.scale + m, b.scale, n, acc);

@@ -107,6 +107,19 @@ TEST(Gemm, NothingToDo) {
   GemmJobs(exec, {});
 }
 
+// Without k there are no scales: what lies in the scratch memory must not count.
+TEST(Gemm, NoDepthIsZeroInFp8) {
+  const Exec exec(2, SupportedIsas().back());
+  for (int worker = 0; worker < 2; ++worker) {
+    Workspace& scratch = exec.scratch(worker);
+    scratch.Reset();
+    std::fill_n(scratch.Take<float>(1 << 16), 1 << 16, kNaN);
+  }
+  Padded a(0, 40, 1), b(0, 300, 2), c(40, 300, 3), kept = c;
+  Gemm(exec, {a(), true}, {b(), true}, c(), {.type = ComputeType::kF8, .accumulate = true});
+  EXPECT_TRUE(SameBits(kept.values, c.values));
+}
+
 TEST(Gemm, JobsOfUnequalSizes) {
   const std::vector<Size> sizes = {{300, 64, 20}, {1, 1, 1}, {0, 8, 3}, {2, 500, 64}, {64, 64, 64}};
   OnEvery([&](const Exec& exec, std::vector<float>& result) {

@@ -190,16 +190,14 @@ bool ShortTrial(int64_t n, int64_t last) {
   return n < (last + 1) * (last + 1);
 }
 
-// After each prime that divides, the number as it is known by then.
+// After each prime that divides, all primes so far.
 void WriteTrial(Text& text, Text& gold, int64_t n) {
-  const int64_t whole = n;
   for (int64_t p = 2; p * p <= n;) {
     WriteDivide(text, n, p, false);
     if (n % p == 0) {
       n /= p;
-      gold << p << '*';
-      text << "yes ";
-      text << whole << '=' << gold << n;
+      gold << (gold.str().empty() ? "" : "*") << p;
+      text << "yes " << gold;
     } else {
       text << "no";
       do ++p;
@@ -209,9 +207,9 @@ void WriteTrial(Text& text, Text& gold, int64_t n) {
     text << p << '*' << p << '=' << p * p << (p * p > n ? '>' : p * p < n ? '<' : '=') << n;
     text.EndLine();
   }
-  text << n << " prime";
+  gold << (gold.str().empty() ? "" : "*") << n;
+  text << n << " prime " << gold;
   text.EndLine();
-  gold << n;
 }
 
 void MakeFactor(Draft& d) {
