@@ -98,3 +98,15 @@ function(hadal_module name)
     endforeach()
   endif()
 endfunction()
+
+# A program that a module's tests start as ranks: they find its path in the macro.
+function(hadal_test_ranks name macro source)
+  if(NOT TARGET ${name}_test)
+    return()
+  endif()
+  add_executable(${name}_ranks ${source})
+  target_link_libraries(${name}_ranks PRIVATE hadal_${name})
+  add_dependencies(${name}_test ${name}_ranks)
+  target_compile_definitions(${name}_test PRIVATE ${macro}="$<TARGET_FILE:${name}_ranks>"
+                             HADAL_COMM_MPI=$<BOOL:${HADAL_MPI}>)
+endfunction()

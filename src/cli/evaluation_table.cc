@@ -86,15 +86,7 @@ Result<std::vector<std::unique_ptr<eval::Task>>> OpenNamed(ConfigTable& table) {
 
 Result<eval::ProceduralOptions> ReadEvaluatedProblems(ConfigTable& t, uint64_t seed) {
   eval::ProceduralOptions problems;
-  for (const std::string& name : TRY(t.Texts("families"))) {
-    const auto family = FamilyFromName(name);
-    if (!family) {
-      const std::string near = Nearest(name, FamilyNames());
-      return t.At("families", "\"" + name + "\" is no family" +
-                                  (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
-    }
-    problems.families.push_back(*family);
-  }
+  problems.families = TRY(ReadFamilies(t));
   const int64_t first = TRY(t.Integer("first_level", 1, kLevels, 1));
   problems.first_level = static_cast<int>(first);
   problems.last_level =

@@ -85,6 +85,8 @@ struct ProblemMix {
   uint64_t seed = 1;
 };
 Result<ProblemMix> ReadMix(const StageCall& call);
+// The key `families`; empty where it is not there.
+Result<std::vector<Family>> ReadFamilies(ConfigTable& table);
 
 // Items round the families, levels and languages; of each combination the stream of its split.
 class ProblemCycle {

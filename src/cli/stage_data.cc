@@ -32,21 +32,26 @@ Result<std::vector<std::string>> Paths(const StageCall& call, std::string_view k
 
 }  // namespace
 
-Result<ProblemMix> ReadMix(const StageCall& call) {
-  ProblemMix mix;
-  ConfigTable& t = call.table;
-  const std::vector<std::string> known = FamilyNames();
+Result<std::vector<Family>> ReadFamilies(ConfigTable& t) {
+  std::vector<Family> families;
   for (const std::string& name : TRY(t.Texts("families"))) {
     const auto family = FamilyFromName(name);
     if (!family) {
-      const std::string near = Nearest(name, known);
+      const std::string near = Nearest(name, FamilyNames());
       return t.At("families", "\"" + name + "\" is no family" +
                                   (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
     }
-    mix.families.push_back(*family);
+    families.push_back(*family);
   }
+  return families;
+}
+
+Result<ProblemMix> ReadMix(const StageCall& call) {
+  ProblemMix mix;
+  ConfigTable& t = call.table;
+  mix.families = TRY(ReadFamilies(t));
   if (mix.families.empty()) {
-    for (const std::string& name : known) mix.families.push_back(*FamilyFromName(name));
+    for (const std::string& name : FamilyNames()) mix.families.push_back(*FamilyFromName(name));
   }
   for (const double level : TRY(t.Numbers("levels"))) {
     if (level < 1 || level > kLevels || level != static_cast<int>(level)) {

@@ -52,8 +52,8 @@ Status ReadData(const StageCall& call, RunOptions& o) {
     const std::string path = TRY(call.run.Resolve(t, "data", sets[i]));
     const double weight = weights.empty() ? 1 : weights[i];
     if (!(weight > 0)) return t.At("data_weights", "weights are above 0");
-    const bool stage = sets[i].starts_with("stage:") && sets[i].find('/') == std::string::npos;
-    o.train.push_back({stage ? path + "/train" : path, weight});
+    o.train.push_back({TRY(call.run.ResolveShards(t, "data", sets[i])), weight});
+    const bool stage = o.train.back().path != path;
     if (!stage || !validates || !held_out.empty()) continue;
     o.validation.push_back({path + "/validation", weight});
     if (!call.check_only && !std::filesystem::exists(o.validation.back().path)) {

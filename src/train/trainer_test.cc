@@ -83,6 +83,18 @@ double LossAfter(const TrainOptions& options, int steps) {
   return loss;
 }
 
+// A checkpoint in the folder, emptied first.
+CheckpointState SaveIn(const std::string& run, Bench& b, const TrainOptions& options) {
+  fs::remove_all(run);
+  fs::create_directories(run);
+  CheckpointState state;
+  state.fingerprint = options.Fingerprint();
+  state.trainer = b.trainer->state();
+  state.model = b.model->config().ToJson("float32");
+  EXPECT_TRUE(SaveCheckpoint(run, *b.world, *b.trainer, *b.model, state, {}).ok());
+  return state;
+}
+
 TEST(Trainer, LearnsWithEachOptimizerAndPrecision) {
   const double start = std::log(64.0);
   TrainOptions o = Options();
@@ -130,18 +142,12 @@ TEST(Trainer, ResumingGivesTheBitsOfNeverHavingStopped) {
     TrainOptions o = Options();
     o.optimizer.moments = moments;
     const std::string run = testing::TempDir() + "hadal-resume";
-    fs::remove_all(run);
-    fs::create_directories(run);
     Bench whole(o);
     for (uint64_t s = 0; s < 6; ++s) whole.Step(s);
-    CheckpointState state;
-    state.fingerprint = o.Fingerprint();
     {
       Bench first(o);
       for (uint64_t s = 0; s < 3; ++s) first.Step(s);
-      state.trainer = first.trainer->state();
-      state.model = first.model->config().ToJson("float32");
-      ASSERT_TRUE(SaveCheckpoint(run, *first.world, *first.trainer, *first.model, state, {}).ok());
+      SaveIn(run, first, o);
     }
     ASSERT_EQ(ListCheckpoints(run), std::vector<int64_t>{3});
     Bench second(o);
@@ -158,15 +164,9 @@ TEST(Trainer, ResumingGivesTheBitsOfNeverHavingStopped) {
 
 TEST(Checkpoint, RefusesOtherModelsOtherOptionsAndDamage) {
   const std::string run = testing::TempDir() + "hadal-refuse";
-  fs::remove_all(run);
-  fs::create_directories(run);
   Bench b(Options());
   b.Step(0);
-  CheckpointState state;
-  state.trainer = b.trainer->state();
-  state.fingerprint = Options().Fingerprint();
-  state.model = b.model->config().ToJson("float32");
-  ASSERT_TRUE(SaveCheckpoint(run, *b.world, *b.trainer, *b.model, state, {}).ok());
+  const CheckpointState state = SaveIn(run, b, Options());
   const std::string folder = CheckpointFolder(run, 1);
   const auto load = [&](const CheckpointState& s, const std::string& fingerprint) {
     const Status status = LoadCheckpoint(folder, *b.trainer, *b.model, s, fingerprint);
@@ -245,15 +245,9 @@ TEST(Trainer, AdaptersAreMergedInTheModelAndResumeToTheBit) {
   o.lora.rank = 4;
   o.lora.alpha = 8;
   const std::string run = testing::TempDir() + "hadal-resume-lora";
-  fs::remove_all(run);
-  fs::create_directories(run);
   Bench whole(o);
   for (uint64_t s = 0; s < 3; ++s) whole.Step(s);
-  CheckpointState state;
-  state.fingerprint = o.Fingerprint();
-  state.trainer = whole.trainer->state();
-  state.model = whole.model->config().ToJson("float32");
-  ASSERT_TRUE(SaveCheckpoint(run, *whole.world, *whole.trainer, *whole.model, state, {}).ok());
+  const CheckpointState state = SaveIn(run, whole, o);
   std::map<std::string, std::vector<float>> parts;
   ASSERT_TRUE(whole.trainer
                   ->VisitOptimizer([&](const Trainer::StateTensor& t) -> Status {

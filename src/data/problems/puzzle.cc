@@ -364,14 +364,18 @@ std::vector<Move> PickSearched(Draft& d, const PuzzleLevel& l, Puzzle& p) {
     auto way = WayTo(found);
     const int moves = static_cast<int>(way.size());
     if (moves < least || (small && moves > least + kSpread)) continue;
+    if (!small && found.size() > kWrittenStates) {
+      WriteWay(d, p, way);
+      return way;
+    }
     Text trace;
     WriteSearch(trace, found);
-    if (small && trace.str().size() > kShortTrace) continue;
-    if (small || found.size() > kWrittenStates) {
-      WriteWay(d, p, way);
-    } else {
+    if (!small) {
       d.thought << trace;
+      return way;
     }
+    if (trace.str().size() > kShortTrace) continue;  // a long search: harder than the level
+    WriteWay(d, p, way);
     return way;
   }
 }
