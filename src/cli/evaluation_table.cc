@@ -87,6 +87,11 @@ Result<std::vector<std::unique_ptr<eval::Task>>> OpenNamed(ConfigTable& table) {
 Result<eval::ProceduralOptions> ReadEvaluatedProblems(ConfigTable& t, uint64_t seed) {
   eval::ProceduralOptions problems;
   problems.families = TRY(ReadFamilies(t));
+  for (size_t i = 0; i < problems.families.size(); ++i) {
+    const auto first = problems.families.begin(), at = first + static_cast<std::ptrdiff_t>(i);
+    if (std::find(first, at, *at) == at) continue;
+    return t.At("families", fmt::format("\"{}\" is named twice", FamilyName(*at)));
+  }
   const int64_t first = TRY(t.Integer("first_level", 1, kLevels, 1));
   problems.first_level = static_cast<int>(first);
   problems.last_level =

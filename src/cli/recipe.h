@@ -88,7 +88,8 @@ Result<ProblemMix> ReadMix(const StageCall& call);
 // The key `families`; empty where it is not there.
 Result<std::vector<Family>> ReadFamilies(ConfigTable& table);
 
-// Items round the families, levels and languages; of each combination the stream of its split.
+// Items round the families, levels and languages; of each combination the stream of its split. A
+// family that is named twice has two turns in each round.
 class ProblemCycle {
  public:
   ProblemCycle(const ProblemMix& mix, Split split);
@@ -96,6 +97,7 @@ class ProblemCycle {
 
  private:
   std::vector<ProblemStream> streams_;
+  std::vector<size_t> turns_;  // of a round: places in streams_
   size_t next_ = 0;
 };
 

@@ -74,13 +74,19 @@ ProblemCycle::ProblemCycle(const ProblemMix& mix, Split split) {
   for (const int level : mix.levels) {
     for (const Family family : mix.families) {
       for (const Language language : mix.languages) {
+        const auto known = std::find_if(streams_.begin(), streams_.end(), [&](const auto& stream) {
+          const ProblemStreamOptions& o = stream.options();
+          return o.family == family && o.level == level && o.language == language;
+        });
+        turns_.push_back(static_cast<size_t>(known - streams_.begin()));
+        if (known != streams_.end()) continue;
         streams_.emplace_back(ProblemStreamOptions{mix.seed, family, level, language, split});
       }
     }
   }
 }
 
-Problem ProblemCycle::Next() { return streams_[next_++ % streams_.size()].Next(); }
+Problem ProblemCycle::Next() { return streams_[turns_[next_++ % turns_.size()]].Next(); }
 
 namespace {
 

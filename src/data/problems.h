@@ -122,6 +122,7 @@ class ProblemStream {
       : options_(options), index_(first_index) {}
 
   Problem Next();
+  const ProblemStreamOptions& options() const { return options_; }
   // The index where Next begins to look: a stream opened at it goes on from here.
   uint64_t index() const { return index_; }
 

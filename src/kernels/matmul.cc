@@ -19,7 +19,7 @@ using internal::kTile;
 using internal::MatMulKernels;
 using internal::XBlock;
 
-// Quantised or plain x of the rows one task multiplies; half of a 512 KiB L2.
+// Quantised or plain x of the rows one unit multiplies; half of a 512 KiB L2.
 constexpr int64_t kRowChunkBytes = 256 * 1024;
 // k of a decoded tile that stays in L1 beside the rows of x that pass over it.
 constexpr int64_t kBlockChunk = 24;   // blocks of 32
@@ -35,7 +35,7 @@ const MatMulKernels& KernelsOf(Isa isa) {
   return internal::ScalarMatMulKernels();
 }
 
-// One product and the way it is cut into tasks.
+// One product and the way it is cut into units of work.
 struct Job {
   const PackedMatrix::Impl* w;
   View2<const float> x;
@@ -44,8 +44,8 @@ struct Job {
   View2<float> y;
   const float* bias;  // or null
   const XBlock* quantised = nullptr;
-  int64_t row_chunk = 0, tile_chunk = 0, tile_tasks = 0;
-  int64_t first_task = 0, end_task = 0;
+  int64_t row_chunk = 0;
+  int64_t first_unit = 0, end_unit = 0;
 
   int64_t x_blocks() const { return w->cols / 32; }
   int64_t source_row(int64_t m) const { return ids ? ids[m] : m; }
@@ -106,19 +106,11 @@ int64_t TileCost(const Job& job) {
   return job.w->tile_bytes / 16 + job.rows * job.w->cols * kTile / 100 + 1;
 }
 
-int64_t PlanTasks(const Exec& exec, std::span<Job> jobs) {
-  int64_t total = 0, most_rows = 0;
-  for (const Job& job : jobs) {
-    total += job.rows == 0 ? 0 : TileCost(job) * job.w->tiles;
-    most_rows = std::max(most_rows, job.rows);
-  }
-  // Eight tasks a worker balance. A decode step streams weights instead, and long streams are worth
-  // more: two. Under half a microsecond handing out costs more than it gains.
-  const int64_t per_worker = most_rows <= kMaxDirect ? 2 : 8;
-  const int64_t goal = std::max<int64_t>(total / (exec.threads() * per_worker), 500);
-  int64_t tasks = 0;
+// Counts the units of work (a tile times a chunk of rows) of each job; gives their number.
+int64_t PlanUnits(std::span<Job> jobs) {
+  int64_t units = 0;
   for (Job& job : jobs) {
-    job.first_task = tasks;
+    job.first_unit = units;
     if (job.rows > 0) {
       const bool block = internal::IsBlockType(job.w->type);
       const int64_t row_bytes =
@@ -127,17 +119,40 @@ int64_t PlanTasks(const Exec& exec, std::span<Job> jobs) {
       job.row_chunk = std::clamp<int64_t>(kRowChunkBytes / row_bytes / 24 * 24, 24, 504);
       const int64_t row_tasks = CeilDiv(job.rows, job.row_chunk);
       job.row_chunk = CeilDiv(CeilDiv(job.rows, row_tasks), 6) * 6;
-      const int64_t cost = std::max<int64_t>(1, TileCost(job) / row_tasks);
-      job.tile_chunk = std::clamp<int64_t>(goal / cost, 1, job.w->tiles);
-      job.tile_tasks = CeilDiv(job.w->tiles, job.tile_chunk);
-      tasks += job.tile_tasks * CeilDiv(job.rows, job.row_chunk);
+      units += job.w->tiles * CeilDiv(job.rows, job.row_chunk);
     }
-    job.end_task = tasks;
+    job.end_unit = units;
   }
-  return tasks;
+  return units;
 }
 
-// The part of a product that one task computes.
+// The units of one worker that nobody has begun: the next in the high half, the end in the low
+// half. A worker goes through its own from the front, one long stream of weights, and then takes
+// what is left of the others' from the back.
+struct alignas(64) Share {
+  uint64_t left;
+};
+
+struct Units {
+  int64_t first, end;
+};
+
+// Fewer as the end comes near, so that all workers end together.
+Units TakeUnits(Share& share, int64_t most, bool front) {
+  std::atomic_ref<uint64_t> left(share.left);
+  uint64_t seen = left.load(std::memory_order_relaxed);
+  for (;;) {
+    const auto first = static_cast<int64_t>(seen >> 32), end = static_cast<int64_t>(seen & 0xffffffff);
+    if (first >= end) return {};
+    const int64_t count = std::clamp<int64_t>((end - first) / 2, 1, most);
+    const int64_t kept_first = front ? first + count : first, kept_end = front ? end : end - count;
+    const uint64_t kept = static_cast<uint64_t>(kept_first) << 32 | static_cast<uint64_t>(kept_end);
+    if (!left.compare_exchange_weak(seen, kept, std::memory_order_relaxed)) continue;
+    return front ? Units{first, kept_first} : Units{kept_end, end};
+  }
+}
+
+// A part of a product: tiles of one chunk of rows.
 struct Part {
   int64_t row, rows;
   int64_t tile, tiles;
@@ -250,13 +265,7 @@ void RunFloatsPanel(const MatMulKernels& kernels, const Job& job, const Part& pa
   }
 }
 
-void RunTask(const MatMulKernels& kernels, const Job& job, int64_t task, Workspace& scratch) {
-  const int64_t row = task / job.tile_tasks * job.row_chunk;
-  const int64_t tile = task % job.tile_tasks * job.tile_chunk;
-  const Part part = {.row = row,
-                     .rows = std::min(job.row_chunk, job.rows - row),
-                     .tile = tile,
-                     .tiles = std::min(job.tile_chunk, job.w->tiles - tile)};
+void RunPart(const MatMulKernels& kernels, const Job& job, const Part& part, Workspace& scratch) {
   if (internal::IsBlockType(job.w->type)) {
     if (part.rows <= kernels.direct_rows) return RunBlocksDirect(kernels, job, part);
     return RunBlocksPanel(kernels, job, part, scratch);
@@ -265,13 +274,52 @@ void RunTask(const MatMulKernels& kernels, const Job& job, int64_t task, Workspa
   return RunFloatsPanel(kernels, job, part, scratch);
 }
 
+void RunUnits(const MatMulKernels& kernels, std::span<Job> jobs, Units units, Workspace& scratch) {
+  const Job* job = std::upper_bound(jobs.data(), jobs.data() + jobs.size(), units.first,
+                                    [](int64_t u, const Job& j) { return u < j.end_unit; });
+  while (units.first < units.end) {
+    if (units.first == job->end_unit) {
+      ++job;
+      continue;
+    }
+    const int64_t unit = units.first - job->first_unit, tiles = job->w->tiles;
+    const int64_t row = unit / tiles * job->row_chunk, tile = unit % tiles;
+    const int64_t count = std::min(std::min(units.end, job->end_unit) - units.first, tiles - tile);
+    RunPart(kernels, *job,
+            {.row = row,
+             .rows = std::min(job->row_chunk, job->rows - row),
+             .tile = tile,
+             .tiles = count},
+            scratch);
+    units.first += count;
+  }
+}
+
 void RunJobs(const Exec& exec, const MatMulKernels& kernels, std::span<Job> jobs) {
   QuantiseSources(exec, kernels, jobs);
-  const int64_t tasks = PlanTasks(exec, jobs);
-  exec.pool().For(tasks, [&](int64_t task, int worker) {
-    const auto job = std::upper_bound(jobs.begin(), jobs.end(), task,
-                                      [](int64_t t, const Job& j) { return t < j.end_task; });
-    RunTask(kernels, *job, task - job->first_task, exec.scratch(worker));
+  const int64_t units = PlanUnits(jobs);
+  CHECK(units <= int64_t{0xffffffff});
+  int64_t cost = 0;
+  for (const Job& job : jobs) cost += job.rows == 0 ? 0 : TileCost(job) * job.w->tiles;
+  // A worker that gets less than half a microsecond costs more than it gains.
+  const int64_t workers = std::clamp<int64_t>(cost / 500, 1, exec.threads());
+  if (workers == 1) return RunUnits(kernels, jobs, {0, units}, exec.scratch(0));
+  Share* shares = exec.shared().Take<Share>(workers);
+  for (int64_t i = 0; i < workers; ++i) {
+    const int64_t first = units * i / workers, end = units * (i + 1) / workers;
+    shares[i].left = static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(end);
+  }
+  // Runs of tiles are worth more than one by one: two microseconds, and the four of `quad`.
+  const int64_t most = std::max<int64_t>(4, 2000 * units / cost);
+  exec.pool().For(workers, [&](int64_t own, int worker) {
+    for (int64_t i = 0; i < workers; ++i) {
+      Share& share = shares[(own + i) % workers];
+      for (;;) {
+        const Units taken = TakeUnits(share, most, i == 0);
+        if (taken.first == taken.end) break;
+        RunUnits(kernels, jobs, taken, exec.scratch(worker));
+      }
+    }
   });
 }
 

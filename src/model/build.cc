@@ -10,9 +10,10 @@
 
 namespace hadal::internal {
 
-DType AbsorbedType(DType type) {
+DType AbsorbedType(DType type, int64_t cols) {
   if (type == DType::kF16 || type == DType::kBF16) return type;
-  return type == DType::kF32 || type == DType::kF8E4M3 ? DType::kF32 : DType::kF16;
+  if (type == DType::kF32 || type == DType::kF8E4M3) return DType::kF32;
+  return cols % Info(DType::kQ8_0).block == 0 ? DType::kQ8_0 : DType::kF16;
 }
 
 namespace {
@@ -228,7 +229,7 @@ class Builder {
   }
 
   Result<PackedMatrix> PackTransposed(const ParamSpec& spec, const StoredMatrix& m) {
-    const DType type = AbsorbedType(m.type);
+    const DType type = AbsorbedType(m.type, m.rows);
     const int64_t before = weights_.bytes;
     std::vector<float> from, to;
     std::vector<std::byte> narrow;

@@ -88,11 +88,11 @@ struct ModelWeights {
   int64_t bytes_per_token = 0;  // read by a decode step of batch 1
 };
 
-// Storage of a transposed copy of a matrix stored as `type`. Float types keep their exact values
-// (F8 times its scale needs F32). Of block types the values are rounded to F16: 2^-12 relative, a
-// sixteenth of what rounding their activations to 8 bits does, and half the bytes a decode step
-// reads of F32.
-DType AbsorbedType(DType type);
+// Storage of a transposed copy of a matrix stored as `type`, with rows of `cols` elements. Float
+// types keep their exact values (F8 times its scale needs F32). Blocks of block types do not
+// transpose: their values are rounded to Q8_0, as their activations are, and a decode step reads
+// half the bytes of F16, which is kept for rows that are not whole blocks.
+DType AbsorbedType(DType type, int64_t cols);
 
 // exec null: only the byte counts are filled in.
 Result<ModelWeights> BuildWeights(const Exec* exec, const ModelConfig& config, ParamSource& source);

@@ -14,11 +14,12 @@ namespace {
 struct PuzzleLevel {
   int jugs, disks, rows;                  // with three jugs all amounts are asked
   int jug_moves, disk_moves, tile_moves;  // of a shortest way, at least
+  int more_moves;                         // than that, at most
 };
 constexpr PuzzleLevel kPuzzleLevels[kLevels] = {
-    {2, 3, 2, 2, 2, 2}, {2, 3, 2, 3, 3, 3}, {2, 3, 2, 4, 4, 3},   {2, 3, 2, 5, 5, 4},
-    {3, 4, 2, 6, 6, 6}, {3, 5, 3, 7, 8, 8}, {3, 6, 3, 8, 10, 10}, {3, 7, 3, 9, 12, 12}};
-constexpr int kSpread = 1;              // levels 1 to 4 ask at most so many moves more
+    {2, 3, 2, 2, 2, 2, 0},      {2, 3, 2, 2, 2, 2, 1},     {2, 3, 2, 3, 3, 3, 1},
+    {2, 3, 2, 4, 4, 4, 1},      {3, 4, 2, 6, 6, 6, 1000},  {3, 5, 3, 7, 8, 8, 1000},
+    {3, 6, 3, 8, 10, 10, 1000}, {3, 7, 3, 9, 12, 12, 1000}};
 constexpr size_t kShortTrace = 320;     // bytes of a search, levels 1 to 4
 constexpr size_t kWrittenStates = 250;  // a longer search is not written out
 constexpr size_t kNoLimit = size_t{1} << 30;
@@ -26,8 +27,13 @@ constexpr size_t kLongestAnswer = 4096;  // moves
 
 std::vector<Knob> PuzzleKnobs(int level) {
   const auto& l = kPuzzleLevels[level - 1];
-  return {{"jugs", l.jugs},           {"disks", l.disks},           {"rows", l.rows},
-          {"jug_moves", l.jug_moves}, {"disk_moves", l.disk_moves}, {"tile_moves", l.tile_moves}};
+  return {{"jugs", l.jugs},
+          {"disks", l.disks},
+          {"rows", l.rows},
+          {"jug_moves", l.jug_moves},
+          {"disk_moves", l.disk_moves},
+          {"tile_moves", l.tile_moves},
+          {"more_moves", l.more_moves}};
 }
 
 enum class Kind { kJugs, kHanoi, kTiles };
@@ -169,6 +175,20 @@ void WriteSearch(Text& text, const std::vector<Found>& found) {
   text.EndLine();
 }
 
+// How much jug `i` can pour into jug `j`, and what is then in both.
+void WritePour(Text& text, const Puzzle& p, const std::string& state, const Move& move) {
+  const auto i = static_cast<size_t>(move.name[1] - '1'),
+             j = static_cast<size_t>(move.name[2] - '1');
+  const int has = state[i] - '0', holds = state[j] - '0', room = p.capacities[j] - state[j];
+  const int amount = std::min(has, room);
+  text << p.capacities[j] << '-' << holds << '=' << room << ' ' << has
+       << (has < room   ? '<'
+           : has > room ? '>'
+                        : '=')
+       << room << ' ' << has << '-' << amount << '=' << has - amount << ' ' << holds << '+'
+       << amount << '=' << holds + amount << ' ';
+}
+
 // Moves along the way, after each whether it is the goal and all moves so far; now and then another
 // one, back to a state of the way or astray, taken back.
 void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
@@ -185,8 +205,9 @@ void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
       d.thought.EndLine();
     }
     done << (done.str().empty() ? "" : ", ") << step.name;
-    d.thought << state << ": " << step.name << ' ' << step.state << ' ' << p.goal
-              << (p.Solved(step.state) ? " yes: " : " no: ") << done;
+    d.thought << state << ": " << step.name << ' ';
+    if (step.name[0] == 'P') WritePour(d.thought, p, state, step);
+    d.thought << step.state << ' ' << p.goal << (p.Solved(step.state) ? " yes: " : " no: ") << done;
     d.thought.EndLine();
     state = step.state;
     seen.push_back(state);
@@ -363,7 +384,7 @@ std::vector<Move> PickSearched(Draft& d, const PuzzleLevel& l, Puzzle& p) {
     if (!solved) continue;
     auto way = WayTo(found);
     const int moves = static_cast<int>(way.size());
-    if (moves < least || (small && moves > least + kSpread)) continue;
+    if (moves < least || moves > least + l.more_moves) continue;
     if (!small && found.size() > kWrittenStates) {
       WriteWay(d, p, way);
       return way;
