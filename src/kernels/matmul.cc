@@ -142,7 +142,8 @@ Units TakeUnits(Share& share, int64_t most, bool front) {
   std::atomic_ref<uint64_t> left(share.left);
   uint64_t seen = left.load(std::memory_order_relaxed);
   for (;;) {
-    const auto first = static_cast<int64_t>(seen >> 32), end = static_cast<int64_t>(seen & 0xffffffff);
+    const auto first = static_cast<int64_t>(seen >> 32),
+               end = static_cast<int64_t>(seen & 0xffffffff);
     if (first >= end) return {};
     const int64_t count = std::clamp<int64_t>((end - first) / 2, 1, most);
     const int64_t kept_first = front ? first + count : first, kept_end = front ? end : end - count;
