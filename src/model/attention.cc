@@ -79,7 +79,7 @@ void Step::LatentAttention(const LayerWeights& w, View2<const float> x, const Kv
            {c.heads, dk, c.rope_dim, c.nope_dim, c.rope_interleaved});
   g.Rotate(kv, batch.positions, batch.rope,
            {1, c.rope_dim, c.rope_dim, c.latent, c.rope_interleaved});
-  if (g.recording()) {
+  if (g.training()) {
     KeptLatent(w, q, kv, store, out);
     return;
   }
@@ -117,7 +117,7 @@ void Step::KeptLatent(const LayerWeights& w, View2<const float> q, View2<const f
   View2<float> up = g.Matrix(q.rows, c.heads * (c.nope_dim + c.v_dim));  // [T, H * (nope + Dv)]
   View2<float> k = g.Matrix(q.rows, c.heads * dk);                       // [T, H * Dk]
   View2<float> v = g.Matrix(q.rows, c.heads * c.v_dim);                  // [T, H * Dv]
-  g.ExpandLatent(kv.Cols(0, c.latent), {w.k_up, w.v_up, w.kv_b}, up);
+  g.ExpandLatent(kv.Cols(0, c.latent), w.kv_b, up);
   const int64_t row = c.nope_dim + c.v_dim;
   g.CopyHeads(up, {0, row}, k, {0, dk}, {c.heads, c.nope_dim});
   g.CopyHeads(up, {c.nope_dim, row}, v, {0, c.v_dim}, {c.heads, c.v_dim});

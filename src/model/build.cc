@@ -20,8 +20,11 @@ namespace {
 
 class Builder {
  public:
-  Builder(const Exec* exec, const ModelConfig& config, ParamSource& source)
-      : exec_(exec), c_(config), source_(source) {
+  Builder(const Exec* exec, const ModelConfig& config, ParamSource& source, Filled filled)
+      : exec_(exec),
+        c_(config),
+        source_(source),
+        packs_(exec != nullptr && filled == Filled::kAll) {
     int32_t index = 0;
     for (ParamSpec& spec : ListParams(config)) {
       std::string name = spec.name;
@@ -77,7 +80,7 @@ class Builder {
     const int64_t bytes = PackedMatrix::PackedBytes(m.type, m.rows, m.cols);
     Account(bytes);
     if (spec.name == "model.embed_tokens.weight") embed_bytes_ = bytes;
-    if (exec_ == nullptr) return PackedMatrix();
+    if (!packs_) return PackedMatrix();
     Result<PackedMatrix> packed =
         PackedMatrix::Pack(*exec_, m.type, m.data, m.rows, m.cols, m.fp8_scale);
     if (!packed.ok()) return Named(spec, std::move(packed).error());
@@ -176,7 +179,7 @@ class Builder {
     std::vector<float> widened;
     if (all.type == DType::kF8E4M3 && (c_.nope_dim % 128 != 0 || c_.v_dim % 128 != 0)) {
       // Heads do not fall on the 128-row grid of scales.
-      if (exec_ != nullptr) {
+      if (packs_) {
         widened.resize(static_cast<size_t>(all.rows * all.cols));
         TRY(Widen(all, widened.data()));
       }
@@ -234,7 +237,7 @@ class Builder {
     std::vector<float> from, to;
     std::vector<std::byte> narrow;
     const std::byte* data = nullptr;
-    if (exec_ != nullptr) {
+    if (packs_) {
       const auto n = static_cast<size_t>(m.rows * m.cols);
       from.resize(n);
       to.resize(n);
@@ -307,6 +310,7 @@ class Builder {
   const Exec* exec_;
   const ModelConfig& c_;
   ParamSource& source_;
+  const bool packs_;
   std::unordered_map<std::string, Listed> specs_;
   ModelWeights weights_;
   std::string prefix_;
@@ -317,9 +321,9 @@ class Builder {
 
 }  // namespace
 
-Result<ModelWeights> BuildWeights(const Exec* exec, const ModelConfig& config,
-                                  ParamSource& source) {
-  return Builder(exec, config, source).Build();
+Result<ModelWeights> BuildWeights(const Exec* exec, const ModelConfig& config, ParamSource& source,
+                                  Filled filled) {
+  return Builder(exec, config, source, filled).Build();
 }
 
 }  // namespace hadal::internal

@@ -12,8 +12,8 @@ namespace hadal {
 namespace internal {
 
 void Step::SwiGluBlock(const SwiGluWeights& w, View2<const float> x, View2<float> y) const {
-  View2<float> gate = g.Matrix(x.rows, w.gate.rows());  // [M, F]
-  View2<float> up = g.Matrix(x.rows, w.up.rows());      // [M, F]
+  View2<float> gate = g.Matrix(x.rows, w.gate.from.rows);  // [M, F]
+  View2<float> up = g.Matrix(x.rows, w.up.from.rows);      // [M, F]
   const LinearPart in[] = {{w.gate, w.gate_bias, gate}, {w.up, w.up_bias, up}};
   g.Linear(x, in);
   const View2<float> act = g.Own(gate);
@@ -101,14 +101,14 @@ Step::Stream Step::RecordedLayer(const ModelWeights& weights, int64_t index, con
     return out;
   }
   const Workspace::Position mark = g.memory.Mark();
-  const Graph once(g.exec, g.memory);
+  const Graph once(g.exec, g.memory, g.tape, /*keep=*/false);
   const Stream copy = {once.Matrix(batch.tokens, config.width),
                        once.Matrix(batch.tokens, config.width)};
   once.Copy(s.x, copy.x);
   once.Copy(s.h, copy.h);
   std::span<const int32_t> rows;
   const Stream end =
-      Step{once, config, batch, trace}.Layer(weights, index, stores.plain, copy, rows);
+      Step{once, config, batch, trace}.Layer(weights, index, stores.shared, copy, rows);
   once.Copy(end.x, out.x);
   once.Copy(end.h, out.h);
   g.memory.Release(mark);
@@ -265,7 +265,7 @@ ForwardResult Model::Forward(std::span<const SeqInput> seqs, const KvCache& cach
   const Graph graph(*m.exec, m.work);
   const Step step{graph, c, batch, trace};
   internal::FiniteWatch watch(*m.exec, batch.tokens, m.work);
-  View2<float> x = step.Layers(m.weights, {&cache, {}, {}}, watch);
+  View2<float> x = step.Layers(m.weights, {&cache, {}}, watch);
   if (x.rows != batch.logit_rows) x = graph.Gather(x, batch.wanted_rows);
   const internal::Logits last = {m.weights.final_norm, m.weights.OutputHead()};
   return internal::Finish(step, last, x, watch.Report(batch, m.work));

@@ -131,8 +131,16 @@ void LinearBackward(const Exec& exec, const Tape& tape, View2<const float> x, co
 }  // namespace
 
 void Graph::Embed(const Weight& table, std::span<const int32_t> ids, View2<float> x) const {
-  exec.pool().For(x.rows,
-                  [&](int64_t t, int) { table.Row(ids[static_cast<size_t>(t)], x.row(t)); });
+  if (!training()) {
+    exec.pool().For(x.rows,
+                    [&](int64_t t, int) { table.Row(ids[static_cast<size_t>(t)], x.row(t)); });
+    return;
+  }
+  const View2<const float> rows = tape->Value(table.from);
+  exec.pool().For(x.rows, [&](int64_t t, int) {
+    std::copy_n(rows.row(ids[static_cast<size_t>(t)]), x.cols, x.row(t));
+  });
+  if (tape->compute != ComputeType::kF32) RoundBf16(exec, x);
   if (!recording()) return;
   tape->Note([exec = &exec, tape = tape, from = table.from, ids, x] {
     EmbedBackward(*exec, tape->Grad(x), ids, tape->WeightGrad(from));
@@ -141,16 +149,13 @@ void Graph::Embed(const Weight& table, std::span<const int32_t> ids, View2<float
 
 void Graph::Linear(View2<const float> x, std::span<const LinearPart> parts) const {
   CHECK(parts.size() <= 3);
-  MatMulPart jobs[3];
-  size_t count = 0;
-  for (const LinearPart& p : parts) {
-    if (recording() && tape->compute == ComputeType::kF8 && !p.w.from.high) {
-      Fp8Linear(x, p);
-    } else {
-      jobs[count++] = {&p.w, p.y, p.bias};
-    }
+  if (training()) {
+    MasterLinear(x, parts);
+  } else {
+    MatMulPart jobs[3];
+    for (size_t i = 0; i < parts.size(); ++i) jobs[i] = {&parts[i].w, parts[i].y, parts[i].bias};
+    MatMulGroup(exec, x, {jobs, parts.size()});
   }
-  MatMulGroup(exec, x, {jobs, count});
   if (!recording()) return;
   for (const LinearPart& p : parts) {
     tape->Note([exec = &exec, tape = tape, x, w = p.w.from, bias = p.bias.param, y = p.y] {
@@ -161,14 +166,22 @@ void Graph::Linear(View2<const float> x, std::span<const LinearPart> parts) cons
   }
 }
 
-// The quantised product from the masters themselves; the gate stays as it is.
-void Graph::Fp8Linear(View2<const float> x, const LinearPart& p) const {
-  Gemm(exec, {x}, {tape->Value(p.w.from)}, p.y, {.type = ComputeType::kF8, .b_is_weight = true});
-  if (p.bias.empty()) return;
-  exec.pool().For(p.y.rows, [&](int64_t t, int) {
-    float* row = p.y.row(t);
-    for (int64_t n = 0; n < p.y.cols; ++n) row[n] += p.bias[static_cast<size_t>(n)];
-  });
+// In f32 the bits of MatMulGroup on the packed masters.
+void Graph::MasterLinear(View2<const float> x, std::span<const LinearPart> parts) const {
+  GemmJob jobs[3];
+  for (size_t i = 0; i < parts.size(); ++i)
+    jobs[i] = {{x}, {tape->Value(parts[i].w.from)}, parts[i].y};
+  const bool high = parts[0].w.from.high;  // stands alone: the gate
+  CHECK(!high || parts.size() == 1);
+  GemmJobs(exec, {jobs, parts.size()},
+           {.type = high ? ComputeType::kF32 : tape->compute, .b_is_weight = true});
+  for (const LinearPart& p : parts) {
+    if (p.bias.empty()) continue;
+    exec.pool().For(p.y.rows, [&](int64_t t, int) {
+      float* row = p.y.row(t);
+      for (int64_t n = 0; n < p.y.cols; ++n) row[n] += p.bias[static_cast<size_t>(n)];
+    });
+  }
 }
 
 void Graph::Norm(View2<const float> x, const Vector& w, float eps, View2<float> y) const {
@@ -274,24 +287,12 @@ void Graph::Attend(std::span<const SeqSpan> spans, const GqaShape& shape, View2<
   });
 }
 
-void Graph::ExpandLatent(View2<const float> latent, const LatentUp& w, View2<float> up) const {
-  CHECK(recording());
-  if (tape->compute == ComputeType::kF8) {
-    Gemm(exec, {latent}, {tape->Value(w.kv_b)}, up,
-         {.type = ComputeType::kF8, .b_is_weight = true});
-  } else {
-    auto* parts = memory.Take<MatMulPart>(static_cast<int64_t>(2 * w.k_up.size()));
-    int64_t at = 0;
-    for (size_t h = 0; h < w.k_up.size(); ++h) {
-      const int64_t nope = w.k_up[h].rows(), value = w.v_up[h].rows();
-      parts[2 * h] = {&w.k_up[h], up.Cols(at, nope), {}};
-      parts[2 * h + 1] = {&w.v_up[h], up.Cols(at + nope, value), {}};
-      at += nope + value;
-    }
-    MatMulGroup(exec, latent, {parts, 2 * w.k_up.size()});
-  }
-  tape->Note([exec = &exec, tape = tape, latent, ref = w.kv_b, up] {
-    LinearBackward(*exec, *tape, latent, ref, tape->Grad(up));
+void Graph::ExpandLatent(View2<const float> latent, const ParamRef& kv_b, View2<float> up) const {
+  CHECK(training());
+  Gemm(exec, {latent}, {tape->Value(kv_b)}, up, {.type = tape->compute, .b_is_weight = true});
+  if (!recording()) return;
+  tape->Note([exec = &exec, tape = tape, latent, kv_b, up] {
+    LinearBackward(*exec, *tape, latent, kv_b, tape->Grad(up));
   });
 }
 

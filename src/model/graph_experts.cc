@@ -10,12 +10,14 @@
 
 namespace hadal::internal {
 
-// MoeExpertsForward with quantised products from the masters.
-void Graph::Fp8Mix(const Mixed& m, const LayerWeights& w) const {
-  const GemmOptions options = {.type = ComputeType::kF8, .b_is_weight = true};
+// MoeExpertsForward from the masters.
+void Graph::MasterMix(const Mixed& m, const LayerWeights& w) const {
+  const GemmOptions options = {.type = tape->compute, .b_is_weight = true};
   const int64_t slots = m.gate.rows;
-  const View2<float> act = memory.Matrix(slots, m.gate.cols);  // [S, F]
-  const View2<float> out = memory.Matrix(slots, m.y.cols);     // [S, D]
+  Workspace& scratch = exec.shared();
+  const Workspace::Position mark = scratch.Mark();
+  const View2<float> act = scratch.Matrix(slots, m.gate.cols);  // [S, F]
+  const View2<float> out = scratch.Matrix(slots, m.y.cols);     // [S, D]
   const auto each = [&](const auto& add) {
     std::vector<GemmJob> jobs;
     for (size_t e = 0; e + 1 < m.plan.first.size(); ++e) {
@@ -39,17 +41,23 @@ void Graph::Fp8Mix(const Mixed& m, const LayerWeights& w) const {
     jobs.push_back({{act.Rows(first, n)}, value(w.down_param + e), out.Rows(first, n)});
   });
   CombineSlots(exec, m.plan, out, &m.weights, m.weights.cols, m.y);
+  scratch.Release(mark);
 }
 
 // m.y from m.x through the experts of m.plan.
 void Graph::MixForward(const Mixed& m, const LayerWeights& w) const {
-  if (recording() && tape->compute == ComputeType::kF8) return Fp8Mix(m, w);
+  if (training()) return MasterMix(m, w);
   const auto first = static_cast<size_t>(m.first_expert), count = m.plan.first.size() - 1;
   const auto of = [&](const std::vector<PackedMatrix>& all) {
     return std::span(all).subspan(first, count);
   };
   MoeExpertsForward(exec, m.x, m.plan, m.weights,
                     {of(w.expert_gate), of(w.expert_up), of(w.expert_down)}, m.gate, m.up, m.y);
+}
+
+int64_t Graph::ExpertWidth(const LayerWeights& w, int64_t expert) const {
+  return training() ? tape->parameters.value(w.gate_param + expert).rows
+                    : w.expert_gate[static_cast<size_t>(expert)].rows();
 }
 
 // Adds to the gradients of m.x and of the experts, those by tokens of rank `source`.
@@ -75,7 +83,7 @@ void Graph::MixBackward(const Mixed& m, const LayerWeights& w, View2<float> dwei
 void Graph::Mix(View2<const float> x, const Routed& routed, const LayerWeights& w,
                 View2<float> y) const {
   if (w.exchange != nullptr) return MixAcross(x, routed, w, y);
-  if (!recording()) {
+  if (!training()) {
     const Experts experts = {w.expert_gate, w.expert_up, w.expert_down};
     MoeExperts(exec, x, routed.ids, routed.weights, experts, y);
     return;
@@ -83,9 +91,11 @@ void Graph::Mix(View2<const float> x, const Routed& routed, const LayerWeights& 
   const int64_t slots = routed.ids.rows * routed.ids.cols;
   Mixed m = {x, routed.weights, {}, {}, {}, y};
   m.plan = PlanMoe(routed.ids, static_cast<int64_t>(w.expert_gate.size()), memory);
-  m.gate = memory.Matrix(slots, w.expert_gate[0].rows());  // [S, F]
-  m.up = memory.Matrix(slots, w.expert_up[0].rows());      // [S, F]
+  const int64_t width = ExpertWidth(w, 0);
+  m.gate = memory.Matrix(slots, width);  // [S, F]
+  m.up = memory.Matrix(slots, width);    // [S, F]
   MixForward(m, w);
+  if (!recording()) return;
   tape->Note([graph = *this, routed, m, w = &w] {
     graph.MixBackward(m, *w, graph.tape->Grad(routed.weights), 0);
   });
@@ -131,6 +141,7 @@ void Graph::MixAcross(View2<const float> x, const Routed& routed, const LayerWei
   const ExpertShare share = w.exchange->share();
   const auto experts = static_cast<int64_t>(w.expert_gate.size());
   const int64_t first = share.First(experts), count = share.Size(experts);
+  const int64_t width = ExpertWidth(w, first);
   Crossing c;
   c.exchange = w.exchange;
   c.plan = PlanMoe(routed.ids, experts, memory);
@@ -157,8 +168,8 @@ void Graph::MixAcross(View2<const float> x, const Routed& routed, const LayerWei
     Mixed m = {c.in.Rows(rows, n), ones, {}, {}, {}, c.out.Rows(rows, n), first};
     const auto at = static_cast<size_t>(r * count), size = static_cast<size_t>(count);
     m.plan = PlanMoe(SortedIds(std::span(theirs).subspan(at, size), memory), count, memory);
-    m.gate = memory.Matrix(n, w.expert_gate[static_cast<size_t>(first)].rows());  // [R, F]
-    m.up = memory.Matrix(n, w.expert_up[static_cast<size_t>(first)].rows());      // [R, F]
+    m.gate = memory.Matrix(n, width);  // [R, F]
+    m.up = memory.Matrix(n, width);    // [R, F]
     MixForward(m, w);
     c.mixed.push_back(m);
     rows += n;

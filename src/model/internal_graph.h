@@ -98,11 +98,6 @@ struct LinearPart {
   View2<float> y;
 };
 
-// The up-projection of the latent by head, and the one parameter that holds it.
-struct LatentUp {
-  std::span<const PackedMatrix> k_up, v_up;
-  ParamRef kv_b;
-};
 struct HeadColumns {
   int64_t offset, stride;  // first column of head 0; columns from head to head
 };
@@ -112,10 +107,14 @@ struct HeadBlock {
 
 class Graph {
  public:
-  Graph(const Exec& exec, Workspace& memory, Tape* tape = nullptr)
-      : exec(exec), memory(memory), tape(tape) {}
+  // Serving: products with packed weights. With a tape, a pass of training: products with the
+  // masters, rounded as the tape's compute type says; it keeps what the backward half needs, or,
+  // without `keep`, nothing.
+  Graph(const Exec& exec, Workspace& memory, Tape* tape = nullptr, bool keep = true)
+      : exec(exec), memory(memory), tape(tape), keep_(keep) {}
 
-  bool recording() const { return tape != nullptr; }
+  bool training() const { return tape != nullptr; }
+  bool recording() const { return tape != nullptr && keep_; }
   View2<float> Matrix(int64_t rows, int64_t cols) const { return memory.Matrix(rows, cols); }
   // Where an operation that may work in place writes: x itself, or, so that x stays for the
   // backward half, a matrix of its own.
@@ -152,8 +151,8 @@ class Graph {
   void Attend(std::span<const SeqSpan> spans, const GqaShape& shape, View2<const float> q,
               View2<const float> k, View2<const float> v, const KvStore& store,
               View2<float> out) const;
-  // Recording graphs only: up[T, H * (nope + Dv)], for each head its keys, then its values.
-  void ExpandLatent(View2<const float> latent, const LatentUp& w, View2<float> up) const;
+  // Training only: up[T, H * (nope + Dv)], for each head its keys, then its values.
+  void ExpandLatent(View2<const float> latent, const ParamRef& kv_b, View2<float> up) const;
   // Chooses experts by logits and mixes them: x -> y, both [M, D].
   struct Routed {
     View2<int32_t> ids;    // [M, top_k]
@@ -168,7 +167,7 @@ class Graph {
   Tape* const tape;
 
  private:
-  void Fp8Linear(View2<const float> x, const LinearPart& part) const;
+  void MasterLinear(View2<const float> x, std::span<const LinearPart> parts) const;
   // Rows and the experts they go through: plan.first counts from `first_expert` of the layer.
   struct Mixed {
     View2<const float> x, weights;  // [M, D], [M, top_k]
@@ -178,14 +177,17 @@ class Graph {
     int64_t first_expert = 0;
   };
   struct Crossing;
-  void Fp8Mix(const Mixed& m, const LayerWeights& w) const;
+  void MasterMix(const Mixed& m, const LayerWeights& w) const;
   void MixForward(const Mixed& m, const LayerWeights& w) const;
+  int64_t ExpertWidth(const LayerWeights& w, int64_t expert) const;
   void MixBackward(const Mixed& m, const LayerWeights& w, View2<float> dweights,
                    int64_t source) const;
   void MixAcross(View2<const float> x, const Routed& routed, const LayerWeights& w,
                  View2<float> y) const;
   void MixAcrossBackward(View2<const float> x, const Routed& routed, View2<const float> y,
                          const Crossing& crossing, const LayerWeights& w) const;
+
+  const bool keep_;
 };
 
 }  // namespace hadal::internal

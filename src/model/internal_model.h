@@ -81,7 +81,7 @@ struct ModelWeights {
   Vector final_norm;
   std::vector<LayerWeights> layers;
   std::unique_ptr<MtpWeights> mtp;
-  const Weight& OutputHead() const { return head.rows() > 0 ? head : embed; }
+  const Weight& OutputHead() const { return head.from.index >= 0 ? head : embed; }
 
   int64_t bytes = 0;            // all packed matrices and vectors
   int64_t derived_bytes = 0;    // of these, the derived copies of kv_b
@@ -94,8 +94,11 @@ struct ModelWeights {
 // half the bytes of F16, which is kept for rows that are not whole blocks.
 DType AbsorbedType(DType type, int64_t cols);
 
-// exec null: only the byte counts are filled in.
-Result<ModelWeights> BuildWeights(const Exec* exec, const ModelConfig& config, ParamSource& source);
+// What is filled in: only the byte counts (exec null), vectors and the places of parameters, or
+// packed matrices as well.
+enum class Filled : uint8_t { kVectors, kAll };
+Result<ModelWeights> BuildWeights(const Exec* exec, const ModelConfig& config, ParamSource& source,
+                                  Filled filled = Filled::kAll);
 
 // cos in columns [0, dim/2), sin in [dim/2, dim), rows first..first+count-1 of positions.
 // Frequencies, scaling and angles in double, rounded to f32 once.

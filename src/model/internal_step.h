@@ -51,8 +51,7 @@ class FiniteWatch {
 // layers use in turn.
 struct KvStores {
   const KvCache* cache = nullptr;
-  KvStore shared;  // of a recording graph
-  KvStore plain;   // of one that does not record, when layers are run again
+  KvStore shared;
   KvStore layer(int64_t index) const { return cache != nullptr ? cache->layer(index) : shared; }
 };
 

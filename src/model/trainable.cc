@@ -54,7 +54,7 @@ class MasterSource : public ParamSource {
 
 namespace {
 
-constexpr int64_t kHeadRows = 512;  // logits alive at once
+constexpr int64_t kHeadRows = 256;  // logits alive at once
 
 // A row of the residual stream that predicts `target`.
 struct Prediction {
@@ -70,7 +70,9 @@ struct TrainableModel::Impl {
   ComputeType compute = ComputeType::kF32;
   ExpertExchange* exchange = nullptr;
   std::unique_ptr<Parameters> parameters;
-  std::unique_ptr<Model> model;
+  internal::ModelWeights weights;  // of the passes: vectors, and where the masters of matrices are
+  std::unique_ptr<Model> model;    // serves; without weights until they are asked for
+  bool served = false;
   std::unique_ptr<internal::Tape> tape;
   Workspace memory, head_memory;
   Buffer kv;  // keys and values of one layer
@@ -79,7 +81,9 @@ struct TrainableModel::Impl {
   double Head(const internal::Logits& last, View2<const float> x,
               const internal::Prediction& predict, const Objective& objective, double scale,
               bool gradient, PassResult& result);
-  KvStore Store(int64_t blocks, bool recording);
+  KvStore Store(int64_t blocks);
+  Status CheckFinite() const;
+  void Connect(internal::ModelWeights& to) const;
   void Distil(const Objective& o, View2<float> logits, View2<const float> copy, int64_t first,
               const internal::Prediction& predict, double scale, PassResult& result);
 };
@@ -164,7 +168,6 @@ TrainableModel::~TrainableModel() = default;
 const ModelConfig& TrainableModel::config() const { return impl_->model->config(); }
 Parameters& TrainableModel::parameters() { return *impl_->parameters; }
 ComputeType TrainableModel::compute() const { return impl_->compute; }
-Model& TrainableModel::model() { return *impl_->model; }
 
 Result<std::unique_ptr<TrainableModel>> TrainableModel::Create(const Exec& exec,
                                                                const ModelConfig& config,
@@ -192,25 +195,57 @@ Result<std::unique_ptr<TrainableModel>> TrainableModel::Create(const Exec& exec,
   return std::unique_ptr<TrainableModel>(new TrainableModel(std::move(impl)));
 }
 
-Status TrainableModel::Publish() {
-  const DType type = impl_->compute == ComputeType::kF32 ? DType::kF32 : DType::kBF16;
-  internal::MasterSource source(*impl_->exec, *impl_->parameters, type);
-  Model::Impl& m = *impl_->model->impl_;
-  m.weights = internal::ModelWeights();  // the old ones go first
-  m.weights = TRY(internal::BuildWeights(impl_->exec, m.config, source));
-  for (internal::LayerWeights& layer : m.weights.layers) layer.exchange = impl_->exchange;
-  if (m.weights.mtp != nullptr) m.weights.mtp->layer.exchange = impl_->exchange;
+Status TrainableModel::Impl::CheckFinite() const {
+  std::vector<uint8_t> ok;
+  for (const Parameters::Entry& e : parameters->entries()) {
+    if (!e.kept) continue;
+    const auto index = &e - parameters->entries().data();
+    ok.resize(static_cast<size_t>(e.rows));
+    RowsFinite(*exec, parameters->value(index), ok);
+    const auto bad = std::find(ok.begin(), ok.end(), uint8_t{0});
+    if (bad == ok.end()) continue;
+    return Error{Code::kNumeric, "parameter " + e.spec.name + ", row " +
+                                     std::to_string(bad - ok.begin()) +
+                                     ", holds NaN or Inf; is the learning rate too high?"};
+  }
   return {};
 }
 
-// A recording pass keeps expanded keys; otherwise the pass is the one that serves.
-KvStore TrainableModel::Impl::Store(int64_t blocks, bool recording) {
+void TrainableModel::Impl::Connect(internal::ModelWeights& to) const {
+  for (internal::LayerWeights& layer : to.layers) layer.exchange = exchange;
+  if (to.mtp != nullptr) to.mtp->layer.exchange = exchange;
+}
+
+Status TrainableModel::Publish() {
+  Impl& t = *impl_;
+  TRY(t.CheckFinite());
+  t.model->impl_->weights = internal::ModelWeights();
+  t.served = false;
+  internal::MasterSource source(*t.exec, *t.parameters, DType::kF32);
+  t.weights =
+      TRY(internal::BuildWeights(t.exec, t.model->config(), source, internal::Filled::kVectors));
+  t.Connect(t.weights);
+  return {};
+}
+
+Model& TrainableModel::model() {
+  Impl& t = *impl_;
+  if (t.served) return *t.model;
+  const DType type = t.compute == ComputeType::kF32 ? DType::kF32 : DType::kBF16;
+  internal::MasterSource source(*t.exec, *t.parameters, type);
+  Result<internal::ModelWeights> packed = internal::BuildWeights(t.exec, t.model->config(), source);
+  CHECK(packed.ok());  // Publish has seen that all is finite
+  t.model->impl_->weights = std::move(packed).value();
+  t.Connect(t.model->impl_->weights);
+  t.served = true;
+  return *t.model;
+}
+
+KvStore TrainableModel::Impl::Store(int64_t blocks) {
   const ModelConfig& c = model->config();
   const GqaShape shape = c.mla() ? GqaShape{c.heads, c.heads, c.q_head_dim(), c.v_dim, 0}
                                  : GqaShape{c.heads, c.kv_heads, c.head_dim, c.head_dim, 0};
-  const int64_t block = c.mla() && !recording
-                            ? MlaBlockBytes({c.heads, c.latent, c.rope_dim, 0}, KvType::kF32)
-                            : GqaBlockBytes(shape, KvType::kF32);
+  const int64_t block = GqaBlockBytes(shape, KvType::kF32);
   if (static_cast<int64_t>(kv.bytes()) < blocks * block) {
     kv = Buffer();
     kv = Buffer(static_cast<size_t>(blocks * block));
@@ -250,8 +285,7 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
                                   double scale, bool gradient, PassResult& result) {
   const ModelConfig& c = model->config();
   const internal::Weight& head = last.head;
-  const bool distil =
-      objective.teacher != nullptr && &last.norm == &model->impl_->weights.final_norm;
+  const bool distil = objective.teacher != nullptr && &last.norm == &weights.final_norm;
   const double ce_scale = scale * (distil ? 1 - objective.distill_weight : 1);
   const auto total = static_cast<int64_t>(predict.rows.size());
   double loss = 0;
@@ -261,13 +295,14 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
     const auto at = static_cast<size_t>(first), n = static_cast<size_t>(rows);
     const auto ids = std::span(predict.rows).subspan(at, n);
     const auto targets = std::span(predict.targets).subspan(at, n);
-    const auto weights = std::span(predict.weights).subspan(at, n);
+    const auto row_weights = std::span(predict.weights).subspan(at, n);
     const Graph graph(*exec, head_memory);
     const View2<float> in = graph.Gather(x, ids);                   // [R, D]
     const View2<float> h = head_memory.Matrix(rows, c.width);       // [R, D]
     const View2<float> logits = head_memory.Matrix(rows, c.vocab);  // [R, V]
     RmsNorm(*exec, in, last.norm, c.norm_eps, h);
-    MatMul(*exec, h, head, logits);
+    const ComputeType type = compute == ComputeType::kF32 ? ComputeType::kF32 : ComputeType::kBF16;
+    Gemm(*exec, {h}, {tape->Value(head.from)}, logits, {.type = type});
     for (size_t r = 0; r < n; ++r) {
       const float* row = logits.row(static_cast<int64_t>(r));
       result.correct += std::max_element(row, row + c.vocab) - row == targets[r] ? 1 : 0;
@@ -279,11 +314,10 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
       std::memcpy(copy.data, logits.data, static_cast<size_t>(rows * c.vocab) * sizeof(float));
     }
     auto* losses = head_memory.Take<float>(rows);
-    loss += CrossEntropy(*exec, logits, targets, weights, static_cast<float>(ce_scale),
+    loss += CrossEntropy(*exec, logits, targets, row_weights, static_cast<float>(ce_scale),
                          objective.z_loss, {losses, n});
     if (!gradient) continue;
     if (distil) Distil(objective, logits, copy, first, predict, scale, result);
-    const ComputeType type = compute == ComputeType::kF32 ? ComputeType::kF32 : ComputeType::kBF16;
     const View2<float> dh = head_memory.Matrix(rows, c.width);   // [R, D]
     const View2<float> din = head_memory.Matrix(rows, c.width);  // [R, D]
     std::fill_n(din.data, rows * c.width, 0.0f);
@@ -324,21 +358,17 @@ Result<PassResult> TrainableModel::Impl::Run(const TrainBatch& in, const Objecti
     shifted = internal::LayOut(c, next.seqs(), memory);
     shifted.rope = internal::RopeRows(*exec, c, shifted.positions, c.context, m.rope);
   }
-  // The quantised products exist in recorded form only.
-  const bool recording = gradient || compute == ComputeType::kF8;
-  // Both lie in one buffer: the larger first.
-  const KvStore store = Store(docs.blocks(), recording);
-  tape->recompute = gradient && objective.recompute && compute != ComputeType::kF8;
+  const KvStore store = Store(docs.blocks());
+  tape->recompute = gradient && objective.recompute;
   internal::FiniteWatch watch(*exec, batch.tokens, memory);
-  const Graph graph(*exec, memory, recording ? tape.get() : nullptr);
+  const Graph graph(*exec, memory, tape.get(), gradient);
   const Step step{graph, c, batch, nullptr};
-  const View2<float> x =
-      step.Layers(m.weights, {nullptr, store, Store(docs.blocks(), false)}, watch);
+  const View2<float> x = step.Layers(weights, {nullptr, store}, watch);
   View2<float> x_mtp;
   if (mtp) {
     internal::FiniteWatch mtp_watch(*exec, shifted.tokens, memory);
     const View2<float> hidden = graph.Gather(x, next.rows());
-    x_mtp = Step{graph, c, shifted, nullptr}.Mtp(m.weights, hidden, store, mtp_watch);
+    x_mtp = Step{graph, c, shifted, nullptr}.Mtp(weights, hidden, store, mtp_watch);
   }
   if (const int64_t bad = watch.First(); bad >= 0) {
     return Error{Code::kNumeric, "activations of layer " + std::to_string(bad) +
@@ -346,13 +376,13 @@ Result<PassResult> TrainableModel::Impl::Run(const TrainBatch& in, const Objecti
   }
   if (gradient) tape->Start(memory);
   const Prediction predict = internal::Targets(in, 1);
-  result.loss = Head({m.weights.final_norm, m.weights.OutputHead()}, x, predict, objective,
+  result.loss = Head({weights.final_norm, weights.OutputHead()}, x, predict, objective,
                      objective.loss_scale, gradient, result);
   for (const float w : predict.weights) result.weight += w;
   if (mtp) {
     const Prediction further = internal::Targets(in, 2);
     PassResult ignored;
-    result.mtp_loss = Head({m.weights.mtp->head_norm, m.weights.OutputHead()}, x_mtp, further,
+    result.mtp_loss = Head({weights.mtp->head_norm, weights.OutputHead()}, x_mtp, further,
                            objective, objective.mtp_scale, gradient, ignored);
     for (const float w : further.weights) result.mtp_weight += w;
   }

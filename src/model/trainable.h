@@ -1,4 +1,4 @@
-// A model in training: the model that serves, its f32 masters, and one pass forward and backward.
+// A model in training: its f32 masters, one pass forward and backward, and the model that serves.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ struct Objective {
   double balance_alpha = 0, balance_scale = 0;
   float z_loss = 0;  // weight of logsumexp^2
   // Keeps each layer's input only and runs it again for its gradient: the same bits, less memory,
-  // a third more time. Not with kF8.
+  // a third more time.
   bool recompute = false;
   // Distillation: the teacher's distribution at each position, and how it is mixed in.
   const TeacherTopK* teacher = nullptr;  // a row for each t of the batch, at the row that predicts
@@ -66,11 +66,12 @@ class TrainableModel {
   const ModelConfig& config() const;
   Parameters& parameters();
   ComputeType compute() const;
-  // The serving model over the same weights. Lives as long as this; its weights change with
-  // Publish(), which no Forward may overlap.
+  // The serving model over the published masters, exactly (kF32) or rounded to bf16. Lives as long
+  // as this; the first call after a Publish() packs the weights, and the next Publish(), which no
+  // Forward may overlap, gives them back. In f32 its logits are those of the passes to the bit.
   Model& model();
-  // Packs the masters into the model: exactly (kF32) or rounded to bf16. NaN or Inf in a master is
-  // an error naming the parameter and row.
+  // Makes changed masters those of the passes. NaN or Inf in a master is an error naming the
+  // parameter and row.
   Status Publish();
 
   // Adds the gradient of the objective to parameters().gradients(). Preconditions (CHECKed): ids
