@@ -16,10 +16,7 @@ void Step::SwiGluBlock(const SwiGluWeights& w, View2<const float> x, View2<float
   View2<float> up = g.Matrix(x.rows, w.up.from.rows);      // [M, F]
   const LinearPart in[] = {{w.gate, w.gate_bias, gate}, {w.up, w.up_bias, up}};
   g.Linear(x, in);
-  const View2<float> act = g.Own(gate);
-  g.SiluMul(gate, up, act);
-  const LinearPart out[] = {{w.down, w.down_bias, y}};
-  g.Linear(act, out);  // [M, D]
+  g.GatedLinear(gate, up, {w.down, w.down_bias, y});  // [M, D]
 }
 
 // h = sum over chosen experts of g_i FFN_i(x) + FFN_shared(x)          (arXiv:2412.19437 eq. 12)
@@ -45,16 +42,18 @@ void Step::FeedForward(const LayerWeights& w, View2<const float> x, View2<float>
   g.Release(mark);
 }
 
-Step::Stream Step::Sum(Stream s, View2<const float> y, const Vector& norm) const {
-  const Stream next = {g.Own(s.x), g.Own(s.h)};
+Step::Stream Step::Sum(Stream s, View2<const float> y, const Vector& norm,
+                       const Stream* into) const {
+  const Stream next = into != nullptr ? *into : Stream{g.Own(s.x), g.Own(s.h)};
   g.AddNorm(s.x, y, norm, config.norm_eps, next.x, next.h);
   return next;
 }
 
-// From a layer's input to the next one's; after the last there is no next norm. `rows`: those of
-// the batch that the stream holds, empty for all.
+// From a layer's input to the next one's; after the last there is no next norm, and nothing reads
+// h. `rows`: those of the batch that the stream holds, empty for all. `into`, unless null: where a
+// pass of training wants the result.
 Step::Stream Step::Layer(const ModelWeights& weights, int64_t index, const KvStore& store, Stream s,
-                         std::span<const int32_t>& rows) const {
+                         std::span<const int32_t>& rows, const Stream* into) const {
   const LayerWeights& w = weights.layers[static_cast<size_t>(index)];
   const bool last = index + 1 == config.layers;
   const Workspace::Position mark = g.Mark();
@@ -71,12 +70,12 @@ Step::Stream Step::Layer(const ModelWeights& weights, int64_t index, const KvSto
   y = g.Own(y);
   FeedForward(w, s.h, y);
   if (last) {
-    const View2<float> sum = g.Own(s.x);
+    const View2<float> sum = into != nullptr ? into->x : g.Own(s.x);
     g.Add(s.x, y, sum);
     s.x = sum;
     return s;  // what was gathered stays
   }
-  s = Sum(s, y, weights.layers[static_cast<size_t>(index + 1)].attention_norm);
+  s = Sum(s, y, weights.layers[static_cast<size_t>(index + 1)].attention_norm, into);
   g.Release(mark);
   return s;
 }
@@ -87,14 +86,9 @@ Step::Stream Step::RecordedLayer(const ModelWeights& weights, int64_t index, con
                                  Stream s) const {
   const Stream out = {g.Matrix(batch.tokens, config.width), g.Matrix(batch.tokens, config.width)};
   const Tape::Run run = [config = &config, batch = &batch, weights = &weights, index,
-                         store = stores.shared, s,
-                         out](const Graph& inside, const Tape::Finish& finish) {
+                         store = stores.shared, s, out](const Graph& inside) {
     std::span<const int32_t> rows;
-    const Step step{inside, *config, *batch, nullptr};
-    const Stream end = step.Layer(*weights, index, store, s, rows);
-    // After the last layer nothing reads h.
-    finish(out.x, end.x);
-    if (index + 1 < config->layers) finish(out.h, end.h);
+    Step{inside, *config, *batch, nullptr}.Layer(*weights, index, store, s, rows, &out);
   };
   if (!g.tape->recompute) {
     g.tape->Apart(g.exec, run);
@@ -107,10 +101,7 @@ Step::Stream Step::RecordedLayer(const ModelWeights& weights, int64_t index, con
   once.Copy(s.x, copy.x);
   once.Copy(s.h, copy.h);
   std::span<const int32_t> rows;
-  const Stream end =
-      Step{once, config, batch, trace}.Layer(weights, index, stores.shared, copy, rows);
-  once.Copy(end.x, out.x);
-  once.Copy(end.h, out.h);
+  Step{once, config, batch, trace}.Layer(weights, index, stores.shared, copy, rows, &out);
   g.memory.Release(mark);
   g.tape->Later(g.exec, run);
   return out;
@@ -125,7 +116,7 @@ View2<float> Step::Layers(const ModelWeights& weights, const KvStores& stores,
   g.Norm(s.x, weights.layers[0].attention_norm, c.norm_eps, s.h);
   for (int64_t i = 0; i < c.layers; ++i) {
     s = g.recording() ? RecordedLayer(weights, i, stores, s)
-                      : Layer(weights, i, stores.layer(i), s, rows);
+                      : Layer(weights, i, stores.layer(i), s, rows, nullptr);
     watch.Look(s.x, rows, i);
   }
   return s.x;

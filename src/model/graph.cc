@@ -49,44 +49,33 @@ Tape::Part& Tape::Record(const Exec& exec, size_t index, const Run& run) {
   if (index == parts_.size()) parts_.push_back(std::make_unique<Part>(parameters, compute));
   Part& part = *parts_[index];
   part.memory.Reset();
-  part.outputs.clear();
   part.tape.shadows_ = &part_shadows_;
   part.tape.outer_ = this;
   part.tape.expert_tokens.clear();
   part.tape.balance_alpha = balance_alpha;
   part.tape.balance_scale = balance_scale;
   part.tape.balance_loss = 0;
-  run(Graph(exec, part.memory, &part.tape), [&part](View2<float> output, View2<float> inside) {
-    part.outputs.emplace_back(output, inside);
-  });
+  run(Graph(exec, part.memory, &part.tape));
   return part;
 }
 
-void Tape::Replay(const Exec& exec, Part& part) {
+void Tape::Replay(Part& part) {
   part.tape.Start(part.memory);
-  for (const auto& [output, inside] : part.outputs) {
-    AddInto(exec, Grad(output), part.tape.Grad(inside));
-  }
   part.tape.Backward();
   balance_loss += part.tape.balance_loss;
 }
 
 void Tape::Apart(const Exec& exec, const Run& run) {
   Part& part = Record(exec, parts_used_++, run);
-  for (const auto& [output, inside] : part.outputs) {
-    exec.pool().For(output.rows, [&, output = output, inside = inside](int64_t t, int) {
-      std::copy_n(inside.row(t), inside.cols, output.row(t));
-    });
-  }
   expert_tokens.insert(expert_tokens.end(), part.tape.expert_tokens.begin(),
                        part.tape.expert_tokens.end());
-  Note([exec = &exec, this, part = &part] { Replay(*exec, *part); });
+  Note([this, part = &part] { Replay(*part); });
 }
 
 void Tape::Later(const Exec& exec, Run run) {
   Note([exec = &exec, this, run = std::move(run)] {
     Part& part = Record(*exec, 0, run);
-    Replay(*exec, part);
+    Replay(part);
     // Layers come back last first.
     expert_tokens.insert(expert_tokens.begin(), part.tape.expert_tokens.begin(),
                          part.tape.expert_tokens.end());
@@ -203,7 +192,8 @@ void Graph::Add(View2<const float> x, View2<const float> y, View2<float> sum) co
 void Graph::AddNorm(View2<float> x, View2<const float> y, const Vector& w, float eps,
                     View2<float> sum, View2<float> out) const {
   if (!recording()) {
-    AddRmsNorm(exec, x, y, w, eps, out);
+    Copy(x, sum);
+    AddRmsNorm(exec, sum, y, w, eps, out);
     return;
   }
   Add(x, y, sum);
@@ -250,12 +240,36 @@ void Graph::Rotate(View2<float> x, std::span<const int32_t> positions, View2<con
   });
 }
 
-void Graph::SiluMul(View2<const float> gate, View2<const float> up, View2<float> y) const {
-  SwiGlu(exec, gate, up, y);
+void Graph::GatedLinear(View2<float> gate, View2<const float> up, const LinearPart& down) const {
+  if (!training()) {
+    SwiGlu(exec, gate, up, gate);
+    const MatMulPart part = {&down.w, down.y, down.bias};
+    MatMulGroup(exec, gate, {&part, 1});
+    return;
+  }
+  Workspace& scratch = exec.shared();
+  const Workspace::Position mark = scratch.Mark();
+  const View2<float> act = scratch.Matrix(gate.rows, gate.cols);
+  SwiGlu(exec, gate, up, act);
+  MasterLinear(act, {&down, 1});
+  scratch.Release(mark);
   if (!recording()) return;
-  tape->Note([exec = &exec, tape = tape, gate, up, y] {
-    SwiGluBackward(*exec, tape->Grad(y), gate, up, tape->Grad(gate), tape->Grad(up));
-  });
+  tape->Note(
+      [exec = &exec, tape = tape, gate, up, w = down.w.from, bias = down.bias.param, y = down.y] {
+        Workspace& scratch = exec->shared();
+        const Workspace::Position mark = scratch.Mark();
+        const View2<float> act = scratch.Matrix(gate.rows, gate.cols);
+        const View2<float> dact = scratch.Matrix(gate.rows, gate.cols);
+        const View2<float> dy = tape->Grad(y);
+        SwiGlu(*exec, gate, up, act);
+        if (bias >= 0) ColumnSum(*exec, dy, tape->VectorGrad(bias));
+        Gemm(*exec, {dy}, {tape->Value(w), /*transposed=*/true}, dact,
+             {.type = tape->compute, .b_is_weight = true});
+        Gemm(*exec, {dy, /*transposed=*/true}, {act, /*transposed=*/true}, tape->WeightGrad(w),
+             {.type = tape->compute, .accumulate = true});
+        SwiGluBackward(*exec, dact, gate, up, tape->Grad(gate), tape->Grad(up));
+        scratch.Release(mark);
+      });
 }
 
 View2<float> Graph::Gather(View2<const float> x, std::span<const int32_t> rows) const {

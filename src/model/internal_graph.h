@@ -43,13 +43,12 @@ class Tape {
   // Replays and forgets.
   void Backward();
   void Clear();
-  // A part: run(graph, finish) calls the operations, then finish(output, inside) for each of its
-  // outputs, as this tape knows it and as the part has it.
-  using Finish = std::function<void(View2<float>, View2<float>)>;
-  using Run = std::function<void(const Graph&, const Finish&)>;
-  // Runs it now, which fills the outputs, and keeps it for the backward pass.
+  // A part: run(graph) calls the operations. What it reads and gives lies in memory that this tape
+  // knows, what only it needs in the graph's own.
+  using Run = std::function<void(const Graph&)>;
+  // Runs it now and keeps it for the backward pass.
   void Apart(const Exec& exec, const Run& run);
-  // Runs it in the backward pass only: its outputs have been filled by a pass that kept nothing.
+  // Runs it in the backward pass only: what it gives is there, by a pass that kept nothing.
   void Later(const Exec& exec, Run run);
 
   // The stored matrix and its gradient behind the packed rows of a weight.
@@ -67,7 +66,7 @@ class Tape {
  private:
   struct Part;
   Part& Record(const Exec& exec, size_t index, const Run& run);
-  void Replay(const Exec& exec, Part& part);
+  void Replay(Part& part);
 
   std::vector<std::function<void()>> steps_;
   struct Piece {
@@ -77,7 +76,7 @@ class Tape {
   std::vector<Piece> pieces_;
   std::vector<Buffer> own_shadows_;               // of the pieces
   std::vector<Buffer>* shadows_ = &own_shadows_;  // or those that all parts use
-  // Of a part: its inputs lie in the outer tape's memory.
+  // Of a part: its inputs and outputs lie in the outer tape's memory.
   const Tape* outer_ = nullptr;
   std::vector<std::unique_ptr<Part>> parts_;
   size_t parts_used_ = 0;
@@ -89,7 +88,6 @@ struct Tape::Part {
 
   Tape tape;
   Workspace memory;
-  std::vector<std::pair<View2<float>, View2<float>>> outputs;
 };
 
 struct LinearPart {
@@ -144,8 +142,9 @@ class Graph {
   // In place; recording too, because the backward half does not read x.
   void Rotate(View2<float> x, std::span<const int32_t> positions, View2<const float> table,
               const RopeShape& shape) const;
-  // y may be gate when not recording.
-  void SiluMul(View2<const float> gate, View2<const float> up, View2<float> y) const;
+  // y = (silu(gate) * up) w^T + bias. Serving overwrites gate; the backward half makes the middle
+  // anew, so that it is not kept.
+  void GatedLinear(View2<float> gate, View2<const float> up, const LinearPart& down) const;
   View2<float> Gather(View2<const float> x, std::span<const int32_t> rows) const;
   // Writes k and v to the store and attends over it. Recording: whole documents from position 0.
   void Attend(std::span<const SeqSpan> spans, const GqaShape& shape, View2<const float> q,

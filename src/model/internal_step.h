@@ -81,10 +81,11 @@ struct Step {
     View2<float> x, h;
   };
   Stream Layer(const ModelWeights& weights, int64_t index, const KvStore& store, Stream s,
-               std::span<const int32_t>& rows) const;
+               std::span<const int32_t>& rows, const Stream* into) const;
   Stream RecordedLayer(const ModelWeights& weights, int64_t index, const KvStores& stores,
                        Stream s) const;
-  Stream Sum(Stream s, View2<const float> y, const Vector& norm) const;
+  Stream Sum(Stream s, View2<const float> y, const Vector& norm,
+             const Stream* into = nullptr) const;
   // x: [T, D], normalised -> y: [T, D]. Writes this step's keys and values to `store`.
   void Attention(const LayerWeights& w, View2<const float> x, const KvStore& store,
                  View2<float> y) const;
