@@ -69,47 +69,23 @@ Verb* Verb::add_subcommand(std::string name, std::string description) {
   return verbs_.emplace_back(std::make_unique<Verb>(app)).get();
 }
 
-Option* Verb::add_option(std::string name, std::string& value, std::string description) {
+template <typename T>
+Option* Verb::add_option(std::string name, T& value, std::string description) {
   return Keep(app_->add_option(std::move(name), value, std::move(description)));
 }
-Option* Verb::add_option(std::string name, int& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, int64_t& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, uint64_t& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, float& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, double& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::optional<int>& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::optional<uint64_t>& value,
-                         std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::optional<float>& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::optional<double>& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::vector<std::string>& value,
-                         std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::vector<int>& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
-Option* Verb::add_option(std::string name, std::vector<int64_t>& value, std::string description) {
-  return Keep(app_->add_option(std::move(name), value, std::move(description)));
-}
+template Option* Verb::add_option(std::string, std::string&, std::string);
+template Option* Verb::add_option(std::string, int&, std::string);
+template Option* Verb::add_option(std::string, int64_t&, std::string);
+template Option* Verb::add_option(std::string, uint64_t&, std::string);
+template Option* Verb::add_option(std::string, float&, std::string);
+template Option* Verb::add_option(std::string, double&, std::string);
+template Option* Verb::add_option(std::string, std::optional<int>&, std::string);
+template Option* Verb::add_option(std::string, std::optional<uint64_t>&, std::string);
+template Option* Verb::add_option(std::string, std::optional<float>&, std::string);
+template Option* Verb::add_option(std::string, std::optional<double>&, std::string);
+template Option* Verb::add_option(std::string, std::vector<std::string>&, std::string);
+template Option* Verb::add_option(std::string, std::vector<int>&, std::string);
+template Option* Verb::add_option(std::string, std::vector<int64_t>&, std::string);
 Option* Verb::add_flag(std::string name, bool& value, std::string description) {
   return Keep(app_->add_flag(std::move(name), value, std::move(description)));
 }

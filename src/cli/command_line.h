@@ -50,19 +50,10 @@ class Verb {
   Verb* add_subcommand(std::string name, std::string description);
   // `name` is a list like "-m,--model"; without dashes the option is known by its place. `value`
   // keeps what it has unless the option is given. Lists take several values, or the option again.
-  Option* add_option(std::string name, std::string& value, std::string description);
-  Option* add_option(std::string name, int& value, std::string description);
-  Option* add_option(std::string name, int64_t& value, std::string description);
-  Option* add_option(std::string name, uint64_t& value, std::string description);
-  Option* add_option(std::string name, float& value, std::string description);
-  Option* add_option(std::string name, double& value, std::string description);
-  Option* add_option(std::string name, std::optional<int>& value, std::string description);
-  Option* add_option(std::string name, std::optional<uint64_t>& value, std::string description);
-  Option* add_option(std::string name, std::optional<float>& value, std::string description);
-  Option* add_option(std::string name, std::optional<double>& value, std::string description);
-  Option* add_option(std::string name, std::vector<std::string>& value, std::string description);
-  Option* add_option(std::string name, std::vector<int>& value, std::string description);
-  Option* add_option(std::string name, std::vector<int64_t>& value, std::string description);
+  // T: string, int, int64_t, uint64_t, float, double, an optional number, a vector of strings or
+  // ints.
+  template <typename T>
+  Option* add_option(std::string name, T& value, std::string description);
   Option* add_flag(std::string name, bool& value, std::string description);
   Option* get_option(std::string name);  // that was added; an unknown one throws
   void require_subcommand(int count);

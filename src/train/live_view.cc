@@ -155,6 +155,7 @@ std::string OptimiserLine(const LiveState& s, size_t width, bool color) {
   Line line(width, color);
   line.Label("lr", HumanNumber(s.last.lr, 3)).Label("gradient", HumanNumber(s.last.grad_norm, 3));
   if (s.last.mtp_loss != 0) line.Label("mtp", HumanNumber(s.last.mtp_loss));
+  if (s.last.distill_loss != 0) line.Label("distill", HumanNumber(s.last.distill_loss));
   if (s.last.balance_loss != 0) line.Label("balance", HumanNumber(s.last.balance_loss, 3));
   if (s.skipped_steps > 0) line.Label("skipped", Grouped(s.skipped_steps));
   return line.text();

@@ -37,6 +37,7 @@ LiveState State(int64_t steps) {
     r.step = step;
     r.loss = 9 / std::sqrt(static_cast<double>(step));
     r.mtp_loss = 4.2;
+    r.distill_loss = 0.9;
     r.balance_loss = 1e-4;
     r.lr = 3e-4;
     r.grad_norm = 0.8;
@@ -63,10 +64,10 @@ std::string Joined(const LiveState& state, int width, bool color) {
 
 TEST(LiveLinesTest, ShowEverythingAtEightyColumns) {
   const std::string view = Joined(State(500), 80, false);
-  for (const char* part :
-       {"nano-pretrain", "500/10 000", "left 1:19:10", "loss 0.4025",
-        "validation 4.5 (1.7 bits/byte)", "lr 0.0003", "gradient 0.8", "mtp 4.2", "16.4 k tok/s",
-        "45.0 % of peak", "1.20 GB", "experts max/mean 1.5", "MoE layer 1", "▅", "$0.025"}) {
+  for (const char* part : {"nano-pretrain", "500/10 000", "left 1:19:10", "loss 0.4025",
+                           "validation 4.5 (1.7 bits/byte)", "lr 0.0003", "gradient 0.8", "mtp 4.2",
+                           "distill 0.9", "16.4 k tok/s", "45.0 % of peak", "1.20 GB",
+                           "experts max/mean 1.5", "MoE layer 1", "▅", "$0.025"}) {
     EXPECT_NE(view.find(part), std::string::npos) << part << "\n" << view;
   }
   EXPECT_EQ(view.find('\x1b'), std::string::npos);

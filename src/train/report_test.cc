@@ -301,7 +301,7 @@ TEST_F(ReportTest, NumbersThatNoChartCanShow) {
     StepRecord r;
     r.step = step += std::numeric_limits<int64_t>::max() / 10;
     r.loss = r.grad_norm = r.lr = r.tokens_per_second = r.peak_share = r.seconds = value;
-    r.mtp_loss = r.balance_loss = value;
+    r.mtp_loss = r.balance_loss = r.distill_loss = value;
     r.validation_loss = r.validation_bits_per_byte = value;
     r.max_over_mean_load = value;
     r.tokens = r.total_tokens = std::numeric_limits<int64_t>::max();
@@ -315,6 +315,7 @@ TEST_F(ReportTest, NumbersThatNoChartCanShow) {
   const std::string page = Render();
   EXPECT_EQ(page.find("nan"), std::string::npos);
   EXPECT_EQ(page.find("inf\""), std::string::npos);
+  EXPECT_NE(page.find("Distillation loss"), std::string::npos);
   StepRecord only;
   only.step = 1;
   only.loss = std::nan("");

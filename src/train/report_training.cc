@@ -245,6 +245,8 @@ std::string TrainingCharts(const MetricsLog& log, bool wide) {
       Figure::kNumber, true);
   add("Multi-token prediction loss", Of(log, "", [](const StepRecord& r) { return r.mtp_loss; }),
       Figure::kNumber, false);
+  add("Distillation loss", Of(log, "", [](const StepRecord& r) { return r.distill_loss; }),
+      Figure::kNumber, false);
   add("Balance loss", Of(log, "", [](const StepRecord& r) { return r.balance_loss; }),
       Figure::kNumber, true);
   add("Most loaded expert over the mean",
