@@ -24,6 +24,7 @@ constexpr int64_t kRowChunkBytes = 256 * 1024;
 // k of a decoded tile that stays in L1 beside the rows of x that pass over it.
 constexpr int64_t kBlockChunk = 24;   // blocks of 32
 constexpr int64_t kFloatChunk = 256;  // elements
+constexpr int64_t kHalfGroups = 4;    // groups of rows that widen a tile of halves again
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -241,6 +242,11 @@ void RunFloatsPanel(const MatMulKernels& kernels, const Job& job, const Part& pa
   const internal::FloatKernels& f32 = FloatKernelsOf(kernels, DType::kF32);
   const int64_t group = kernels.float_rows;
   const int64_t cols = job.w->cols;
+  // Halves widen beside the products for nothing; only many groups of rows are worth a panel.
+  const bool half = job.w->type == DType::kF16 || job.w->type == DType::kBF16;
+  const bool direct = job.w->type == DType::kF32 || (half && part.rows <= kHalfGroups * group);
+  const internal::FloatKernels& multiply = direct ? k : f32;
+  const int64_t step = kTile * Info(job.w->type).bytes;  // of one k
   scratch.Reset();
   auto* panel = scratch.Take<float>(kFloatChunk * kTile);
   auto* acc = scratch.Take<float>(part.rows * kTile);
@@ -249,9 +255,9 @@ void RunFloatsPanel(const MatMulKernels& kernels, const Job& job, const Part& pa
     const internal::FloatTile tile = {job.w->tile(t), job.w->scale(t)};
     for (int64_t c = 0; c < cols; c += kFloatChunk) {
       const int64_t count = std::min(kFloatChunk, cols - c);
-      internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(panel), nullptr};
-      if (job.w->type == DType::kF32) {
-        wide.data = tile.data + c * kTile * static_cast<int64_t>(sizeof(float));
+      internal::FloatTile source = {reinterpret_cast<const uint8_t*>(panel), nullptr};
+      if (direct) {
+        source.data = tile.data + c * step;
       } else {
         k.widen(tile, c, count, panel);
       }
@@ -259,7 +265,7 @@ void RunFloatsPanel(const MatMulKernels& kernels, const Job& job, const Part& pa
         const int64_t rows = std::min(group, part.rows - m);
         const float* x[kMaxRows];
         for (int64_t i = 0; i < rows; ++i) x[i] = job.x_row(part.row + m + i) + c;
-        f32.direct[rows](wide, count, x, acc + m * kTile);
+        multiply.direct[rows](source, count, x, acc + m * kTile);
       }
     }
     WriteTile(job, part.row, part.rows, t, acc);
