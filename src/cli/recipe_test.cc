@@ -1,4 +1,6 @@
 // Recipes run as a user runs them: whole, killed and resumed, on several ranks, and refused.
+#include "cli/recipe.h"
+
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -65,6 +67,23 @@ class Recipe : public testing::Test {
   }
   std::string folder_, file_;
 };
+
+TEST(ProblemCycle, GivesAFamilyAsManyTurnsAsItIsNamed) {
+  cli::ProblemMix mix;
+  mix.families = {Family::kSort, Family::kChain, Family::kSort};
+  mix.levels = {2};
+  mix.languages = {Language::kEnglish};
+  cli::ProblemCycle cycle(mix, Split::kTrain);
+  ProblemStream sort(
+      ProblemStreamOptions{mix.seed, Family::kSort, 2, Language::kEnglish, Split::kTrain});
+  ProblemStream chain(
+      ProblemStreamOptions{mix.seed, Family::kChain, 2, Language::kEnglish, Split::kTrain});
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(cycle.Next().prompt, sort.Next().prompt);
+    EXPECT_EQ(cycle.Next().prompt, chain.Next().prompt);
+    EXPECT_EQ(cycle.Next().prompt, sort.Next().prompt);  // the next one, not the same again
+  }
+}
 
 TEST_F(Recipe, IsResumedToTheBitAfterKill) {
   const Ran whole = Shell(Command("whole"));
@@ -302,6 +321,7 @@ TEST_F(Recipe, RefusesWhatCannotWorkBeforeAnythingRuns) {
   refused_evaluation("samples_shown = 1000", "samples_shown: 1000 is not within 0");
   refused_evaluation("first_level = 3\nlast_level = 2", "last_level: 2 is not within 3");
   refused_evaluation("families = [\"chian\"]", "did you mean \"chain\"?");
+  refused_evaluation("families = [\"chain\", \"sort\", \"chain\"]", "\"chain\" is named twice");
   refused_evaluation("tasks = [\"gsm9k\"]", "did you mean \"gsm8k\"?");
   refused_evaluation("tasks = [\"bpb:" + file_ + "\"]", "no right answers, so no pass@1");
   refused("validate_every = 4", "validate_every = 0\nevaluate = {}",

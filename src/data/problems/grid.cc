@@ -89,8 +89,8 @@ void WriteFreeCells(Text& text, const Grid& grid) {
   text.EndLine();
 }
 
-// The cells of the path, a line each with the moves so far; now and then a step that brings the
-// goal no nearer.
+// Along the path, a line each: where it stands and where it goes, the move and the cell it leads to,
+// the moves so far; now and then a step that brings the goal no nearer.
 void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
   Grid back = grid;
   std::swap(back.start, back.goal);
@@ -98,6 +98,10 @@ void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
   int cell = grid.start;
   Text done;
   for (const size_t move : path) {
+    WriteCell(d.thought, grid, cell);
+    d.thought << ' ';
+    WriteCell(d.thought, grid, grid.goal);
+    d.thought << ": ";
     for (size_t m = 0; m < kMoves.size(); ++m) {
       const int next = grid.Step(cell, m);
       if (next < 0 || !d.Chance(15) ||
@@ -113,7 +117,7 @@ void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
     d.thought << kMoves[move] << ' ';
     WriteCell(d.thought, grid, cell);
     done << (done.str().empty() ? "" : ", ") << kMoves[move];
-    d.thought << ": " << done;
+    d.thought << (cell == grid.goal ? " yes: " : ": ") << done;
     d.thought.EndLine();
   }
 }
