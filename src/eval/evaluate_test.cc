@@ -229,6 +229,7 @@ TEST_F(EvaluateTest, AsksAModelThatSomeoneElseHolds) {
       for (int64_t i = 0; i < w.rows * w.cols; ++i) w.data[i] *= gates;
     }
     ASSERT_TRUE(trained->Publish().ok());
+    trained->model();  // packs what was published for those who hold it
   };
   publish(1);
   EvalOptions options;

@@ -89,8 +89,8 @@ void WriteFreeCells(Text& text, const Grid& grid) {
   text.EndLine();
 }
 
-// Along the path, a line each: where it stands and where it goes, the move and the cell it leads to,
-// the moves so far; now and then a step that brings the goal no nearer.
+// Along the path, a line each: where it stands and where it goes, the move and the cell it leads
+// to, the moves so far; now and then a step that brings the goal no nearer.
 void WriteWay(Draft& d, const Grid& grid, const std::vector<size_t>& path) {
   Grid back = grid;
   std::swap(back.start, back.goal);
