@@ -108,12 +108,12 @@ namespace {
 
 // dx += dy W, dW += dy^T x.
 void LinearBackward(const Exec& exec, const Tape& tape, View2<const float> x, const ParamRef& w,
-                    View2<const float> dy) {
+                    View2<const float> dy, View2<float> dx) {
   const ComputeType type = w.high ? ComputeType::kF32 : tape.compute;
   const GemmOptions add = {.type = type, .accumulate = true};
   GemmOptions through = add;
   through.b_is_weight = true;
-  Gemm(exec, {dy}, {tape.Value(w), /*transposed=*/true}, tape.Grad(x), through);
+  Gemm(exec, {dy}, {tape.Value(w), /*transposed=*/true}, dx, through);
   Gemm(exec, {dy, /*transposed=*/true}, {x, /*transposed=*/true}, tape.WeightGrad(w), add);
 }
 
@@ -150,7 +150,7 @@ void Graph::Linear(View2<const float> x, std::span<const LinearPart> parts) cons
     tape->Note([exec = &exec, tape = tape, x, w = p.w.from, bias = p.bias.param, y = p.y] {
       const View2<float> dy = tape->Grad(y);
       if (bias >= 0) ColumnSum(*exec, dy, tape->VectorGrad(bias));
-      LinearBackward(*exec, *tape, x, w, dy);
+      LinearBackward(*exec, *tape, x, w, dy, tape->Grad(x));
     });
   }
 }
@@ -161,7 +161,7 @@ void Graph::MasterLinear(View2<const float> x, std::span<const LinearPart> parts
   for (size_t i = 0; i < parts.size(); ++i)
     jobs[i] = {{x}, {tape->Value(parts[i].w.from)}, parts[i].y};
   const bool high = parts[0].w.from.high;  // stands alone: the gate
-  CHECK(!high || parts.size() == 1);
+  for (const LinearPart& p : parts) CHECK(p.w.from.high == high);
   GemmJobs(exec, {jobs, parts.size()},
            {.type = high ? ComputeType::kF32 : tape->compute, .b_is_weight = true});
   for (const LinearPart& p : parts) {
@@ -243,9 +243,7 @@ void Graph::Rotate(View2<float> x, std::span<const int32_t> positions, View2<con
 void Graph::GatedLinear(View2<float> gate, View2<const float> up, const LinearPart& down) const {
   if (!training()) {
     SwiGlu(exec, gate, up, gate);
-    const MatMulPart part = {&down.w, down.y, down.bias};
-    MatMulGroup(exec, gate, {&part, 1});
-    return;
+    return Linear(gate, {&down, 1});
   }
   Workspace& scratch = exec.shared();
   const Workspace::Position mark = scratch.Mark();
@@ -263,10 +261,8 @@ void Graph::GatedLinear(View2<float> gate, View2<const float> up, const LinearPa
         const View2<float> dy = tape->Grad(y);
         SwiGlu(*exec, gate, up, act);
         if (bias >= 0) ColumnSum(*exec, dy, tape->VectorGrad(bias));
-        Gemm(*exec, {dy}, {tape->Value(w), /*transposed=*/true}, dact,
-             {.type = tape->compute, .b_is_weight = true});
-        Gemm(*exec, {dy, /*transposed=*/true}, {act, /*transposed=*/true}, tape->WeightGrad(w),
-             {.type = tape->compute, .accumulate = true});
+        std::fill_n(dact.data, dact.rows * dact.cols, 0.0f);
+        LinearBackward(*exec, *tape, act, w, dy, dact);
         SwiGluBackward(*exec, dact, gate, up, tape->Grad(gate), tape->Grad(up));
         scratch.Release(mark);
       });
@@ -306,7 +302,7 @@ void Graph::ExpandLatent(View2<const float> latent, const ParamRef& kv_b, View2<
   Gemm(exec, {latent}, {tape->Value(kv_b)}, up, {.type = tape->compute, .b_is_weight = true});
   if (!recording()) return;
   tape->Note([exec = &exec, tape = tape, latent, kv_b, up] {
-    LinearBackward(*exec, *tape, latent, kv_b, tape->Grad(up));
+    LinearBackward(*exec, *tape, latent, kv_b, tape->Grad(up), tape->Grad(latent));
   });
 }
 
