@@ -347,7 +347,8 @@ void DirectFloats(const FloatTile& tile, int64_t k, const float* const* x_rows, 
   for (int64_t i = 0; i < k;) {
     const typename S::F scale = W == Wide::kFp8 ? S::Set(tile.scale[i / kFp8Run]) : S::Zero();
     for (const int64_t end = RunEnd<W>(i, k); i < end; ++i) {
-      S::Prefetch(w + i * kTile * kWidth<W>);
+      // Halves come from memory tile by tile; f32 is most often a panel that is near already.
+      if constexpr (W == Wide::kF16 || W == Wide::kBf16) S::Prefetch(w + i * kTile * kWidth<W>);
       const typename S::F wi = LoadWide<S, W>(w + i * kTile * kWidth<W>, scale);
       HADAL_UNROLL
       for (int m = 0; m < M; ++m) acc[m] = S::Fma(S::Set(x[m][i]), wi, acc[m]);
