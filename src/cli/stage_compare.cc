@@ -66,13 +66,20 @@ Result<double> Figure(const std::string& folder, Metric metric) {
   const Error none = {Code::kNotFound, folder + ": has no such figure; did the stage validate?"};
   if (log.steps.empty()) return none;
   if (metric == Metric::kLoad) {
-    // Of the last tenth, where the bias has settled.
+    // All tokens of the last tenth together, where the bias has settled: the global measure of
+    // arXiv:2408.15664 (MaxVio_global). A step alone adds the chance of its few documents.
+    std::vector<std::vector<int64_t>> total = log.steps.back().expert_tokens;
     const size_t count = std::max<size_t>(1, log.steps.size() / 10);
-    double sum = 0;
-    for (size_t i = log.steps.size() - count; i < log.steps.size(); ++i) {
-      sum += log.steps[i].max_over_mean_load;
+    for (size_t i = log.steps.size() - count; i + 1 < log.steps.size(); ++i) {
+      const auto& tokens = log.steps[i].expert_tokens;
+      if (tokens.size() != total.size()) return none;
+      for (size_t l = 0; l < total.size(); ++l) {
+        for (size_t e = 0; e < std::min(total[l].size(), tokens[l].size()); ++e) {
+          total[l][e] += tokens[l][e];
+        }
+      }
     }
-    return sum / static_cast<double>(count);
+    return total.empty() ? Result<double>(none) : MaxOverMean(total);
   }
   for (auto step = log.steps.rbegin(); step != log.steps.rend(); ++step) {
     const auto& value =

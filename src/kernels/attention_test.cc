@@ -238,6 +238,30 @@ TEST(MlaAttention, OneResultForEveryIsaThreadsChunkingAndTable) {
   }
 }
 
+// More weights than are kept at once: the heads of each sequence by themselves.
+TEST(MlaAttention, LongSequencesOneStepEach) {
+  const Case c = {.mla = true,
+                  .gqa = {},
+                  .latent = {.heads = 20, .latent = 16, .rope = 4, .scale = 0.25f},
+                  .lengths = {9000, 100, 8200}};
+  const Inputs in(c);
+  Cache cache(c.lengths, c.block_bytes(), c.type, 5);
+  const Exec exec(2, SupportedIsas().back());
+  std::vector<SeqSpan> steps;
+  int64_t row = 0;
+  for (size_t s = 0; s < c.lengths.size(); ++s) {
+    const SeqSpan all = {cache.tables[s].data(), 0, 0, c.lengths[s]};
+    MlaWrite(exec, {&all, 1}, c.latent, {in.k.data() + row * 20, c.lengths[s], 20}, cache.store());
+    row += c.lengths[s];
+    steps.push_back({all.blocks, c.lengths[s] - 1, static_cast<int64_t>(s), 1});
+  }
+  const View2<const float> q(in.q.data(), 3, c.q_cols());
+  std::vector<float> want(static_cast<size_t>(3 * c.out_cols())), got(want.size());
+  MlaAttentionRef(steps, c.latent, q, cache.store(), {want.data(), 3, c.out_cols()});
+  MlaAttention(exec, steps, c.latent, q, cache.store(), {got.data(), 3, c.out_cols()});
+  EXPECT_TRUE(SameBits(want, got));
+}
+
 TEST(MlaAttention, OddSizes) {
   for (const auto& [heads, latent, rope] :
        std::vector<std::array<int64_t, 3>>{{1, 5, 2}, {5, 33, 7}, {40, 16, 4}}) {

@@ -60,11 +60,16 @@ Result<Isa> ChooseIsa() {
                "HADAL_ISA=" + std::string(wanted) + ": this machine can run " + names};
 }
 
+// What a task of a decode step takes, so that a worker's first one allocates nothing.
+constexpr size_t kWorkerScratch = size_t{512} << 10;
+
 Exec::Exec(int threads, Isa isa)
     : pool_(std::make_unique<ThreadPool>(threads)),
       isa_(isa),
       shared_(std::make_unique<Workspace>()) {
-  for (int i = 0; i < pool_->threads(); ++i) scratch_.push_back(std::make_unique<Workspace>());
+  for (int i = 0; i < pool_->threads(); ++i) {
+    scratch_.push_back(std::make_unique<Workspace>(kWorkerScratch));
+  }
 }
 
 }  // namespace hadal

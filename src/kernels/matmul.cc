@@ -173,14 +173,22 @@ void WriteTile(const Job& job, int64_t row, int64_t rows, int64_t tile, const fl
   }
 }
 
+// Where a kernel may leave the sums of whole tiles of one row: in y, or null.
+float* InPlace(const Job& job, const Part& part, int64_t tile, int64_t tiles) {
+  const bool whole = (tile + tiles) * kTile <= job.w->rows;
+  return whole && part.rows == 1 && job.bias == nullptr ? job.y.row(part.row) + tile * kTile
+                                                        : nullptr;
+}
+
 void RunBlocksDirect(const MatMulKernels& kernels, const Job& job, const Part& part) {
   const internal::BlockKernels& k = kernels.block[internal::BlockIndex(job.w->type)];
   const XBlock* x[kMaxDirect];
   for (int64_t m = 0; m < part.rows; ++m) x[m] = job.x_quantised(part.row + m);
   for (int64_t t = part.tile; t < part.tile + part.tiles; ++t) {
-    alignas(64) float acc[kMaxDirect * kTile] = {};
-    k.direct[part.rows](job.w->tile(t), job.x_blocks(), x, acc);
-    WriteTile(job, part.row, part.rows, t, acc);
+    alignas(64) float acc[kMaxDirect * kTile];
+    float* const y = InPlace(job, part, t, 1);
+    k.direct[part.rows](job.w->tile(t), job.x_blocks(), x, y != nullptr ? y : acc);
+    if (y == nullptr) WriteTile(job, part.row, part.rows, t, acc);
   }
 }
 
@@ -225,12 +233,16 @@ void RunFloatsDirect(const MatMulKernels& kernels, const Job& job, const Part& p
   for (; part.rows == 1 && t + 4 <= end; t += 4) {
     internal::FloatTile tiles[4];
     for (int i = 0; i < 4; ++i) tiles[i] = {job.w->tile(t + i), job.w->scale(t + i)};
-    alignas(64) float acc[4 * kTile] = {};
-    k.quad(tiles, job.w->cols, x[0], acc);
-    for (int i = 0; i < 4; ++i) WriteTile(job, part.row, 1, t + i, acc + i * kTile);
+    alignas(64) float acc[4 * kTile];
+    float* const y = InPlace(job, part, t, 4);
+    k.quad(tiles, job.w->cols, x[0], y != nullptr ? y : acc);
+    for (int i = 0; y == nullptr && i < 4; ++i) {
+      WriteTile(job, part.row, 1, t + i, acc + i * kTile);
+    }
   }
   for (; t < end; ++t) {
-    alignas(64) float acc[kMaxRows * kTile] = {};
+    alignas(64) float acc[kMaxRows * kTile];
+    std::fill_n(acc, part.rows * kTile, 0.0f);
     k.direct[part.rows]({job.w->tile(t), job.w->scale(t)}, job.w->cols, x, acc);
     WriteTile(job, part.row, part.rows, t, acc);
   }

@@ -193,13 +193,12 @@ HADAL_INLINE void SubBlock(const Source& source, const XBlock* const* x, int64_t
 }
 
 template <class S, BlockFormat F, int M>
-void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_rows,
-                  float* acc_out) {
+void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_rows, float* y) {
   typename S::F acc[M];
   const XBlock* x[M];
   HADAL_UNROLL
   for (int m = 0; m < M; ++m) {
-    acc[m] = S::Load(acc_out + kTile * m);
+    acc[m] = S::Zero();
     x[m] = x_rows[m];
   }
   for (int64_t b = 0; b < blocks;) {
@@ -213,7 +212,7 @@ void DirectBlocks(const uint8_t* tile, int64_t blocks, const XBlock* const* x_ro
     tile += F.super_bytes();
   }
   HADAL_UNROLL
-  for (int m = 0; m < M; ++m) S::Store(acc_out + kTile * m, acc[m]);
+  for (int m = 0; m < M; ++m) S::Store(y + kTile * m, acc[m]);
 }
 
 template <class S, BlockFormat F, int M>
@@ -309,10 +308,10 @@ HADAL_INLINE int64_t RunEnd(int64_t k, int64_t end) {
 }
 
 template <class S, Wide W, int T>
-void SingleRow(const FloatTile* tiles, int64_t k, const float* x, float* acc_out) {
+void SingleRow(const FloatTile* tiles, int64_t k, const float* x, float* y) {
   typename S::F acc[T];
   HADAL_UNROLL
-  for (int t = 0; t < T; ++t) acc[t] = S::Load(acc_out + kTile * t);
+  for (int t = 0; t < T; ++t) acc[t] = S::Zero();
   for (int64_t i = 0; i < k;) {
     typename S::F scale[T];
     HADAL_UNROLL
@@ -331,7 +330,7 @@ void SingleRow(const FloatTile* tiles, int64_t k, const float* x, float* acc_out
     }
   }
   HADAL_UNROLL
-  for (int t = 0; t < T; ++t) S::Store(acc_out + kTile * t, acc[t]);
+  for (int t = 0; t < T; ++t) S::Store(y + kTile * t, acc[t]);
 }
 
 template <class S, Wide W, int M>

@@ -97,11 +97,12 @@ alignas(16) inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49,
 alignas(16) inline constexpr int8_t kMxfp4Values[16] = {12, 13, 14, 15, 16, 18, 20, 24,
                                                         12, 11, 10, 9,  8,  6,  4,  0};
 
-// Kernels add to acc[rows][16], which the caller has set to 0 or to the sums of earlier k.
+// Kernels add to acc[rows][16], which the caller has set to 0 or to the sums of earlier k; those
+// that see the whole of k write y[rows][16].
 struct BlockKernels {
-  // Rows 1..direct_rows: `blocks` blocks from the start of a super block.
+  // Rows 1..direct_rows, whole k.
   void (*direct[kMaxDirect + 1])(const uint8_t* tile, int64_t blocks, const XBlock* const* x,
-                                 float* acc);
+                                 float* y);
   // Decodes blocks to panel_bytes() each, for `panel` to read once per group of rows.
   void (*decode)(const uint8_t* tile, int64_t blocks, uint8_t* panel);
   void (*panel[kMaxRows + 1])(const uint8_t* panel, int64_t blocks, const XBlock* const* x,
@@ -115,8 +116,8 @@ struct FloatTile {
 };
 
 struct FloatKernels {
-  // One row of x times 4 tiles, whole k; acc[4][16].
-  void (*quad)(const FloatTile* tiles, int64_t k, const float* x, float* acc);
+  // One row of x times 4 tiles, whole k; y[4][16].
+  void (*quad)(const FloatTile* tiles, int64_t k, const float* x, float* y);
   // Rows 1..float_rows times one tile.
   void (*direct[kMaxRows + 1])(const FloatTile& tile, int64_t k, const float* const* x, float* acc);
   // panel[k][16] = the tile in f32 (k0 a multiple of kFp8Run).
