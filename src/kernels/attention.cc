@@ -4,12 +4,14 @@
 #include <cstddef>
 
 #include "base/check.h"
-#include "kernels/cpu/attention_table.h"
+#include "kernels/attention_latent.h"
+#include "kernels/dispatch.h"
 
 namespace hadal {
 namespace {
 
 using internal::AttentionTable;
+using internal::CeilDiv;
 using internal::kTileRows;
 
 constexpr int64_t kKeyBytes = 16 << 10;   // widened keys that stay in the first-level cache
@@ -17,21 +19,6 @@ constexpr int64_t kValueBlocks = 8;       // widened blocks of values: 8 KiB a c
 constexpr int64_t kWeightFloats = 98304;  // weights of a tile, for the second-level cache
 constexpr int64_t kMinTileRows = 12, kMaxTileRows = 96;
 constexpr int64_t kScratchFloats = 65536;  // least room for weights, so that decode never grows it
-constexpr int64_t kSerialWork = 1 << 15;   // multiply-adds under which waking threads costs more
-constexpr int64_t kLanes = 16;
-constexpr int64_t kLatentFloats = 1 << 18;  // weights of latent heads that wait for their values
-constexpr int64_t kLatentVecs = 4;          // column vectors a task
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-const AttentionTable& Table(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return internal::kAttentionAvx512;
-  if (isa == Isa::kAvx2) return internal::kAttentionAvx2;
-#endif
-  static_cast<void>(isa);
-  return internal::kAttentionScalar;
-}
 
 // What grouped-query and latent attention differ in: where keys and values lie in a block.
 struct Problem {
@@ -48,9 +35,6 @@ struct Problem {
 
   int64_t value_vecs() const { return CeilDiv(v_dim, 16); }
   bool f16() const { return store.type == KvType::kF16; }
-  const std::byte* Block(const SeqSpan& seq, int64_t block) const {
-    return static_cast<const std::byte*>(store.data) + seq.blocks[block] * store.block_bytes;
-  }
 };
 
 // Query rows that share a kv head: `heads` heads of `rows` consecutive positions, heads innermost.
@@ -282,15 +266,9 @@ int64_t HeadParts(int64_t tiles, int64_t group, int64_t threads) {
   return best;
 }
 
-bool Serial(const Exec& exec, std::span<const SeqSpan> seqs, const Problem& p) {
-  int64_t work = 0;
-  for (const SeqSpan& seq : seqs) work += seq.rows * (seq.start + seq.rows);
-  return work * p.heads * (p.k_dim + p.v_dim) < kSerialWork || exec.threads() == 1;
-}
-
 void Attend(const Exec& exec, std::span<const SeqSpan> seqs, const Problem& p) {
   const int64_t group = p.heads / p.kv_heads;
-  const bool serial = Serial(exec, seqs, p);
+  const bool serial = internal::AttendsAlone(exec, seqs, p.heads * (p.k_dim + p.v_dim));
   // Smaller tiles until every thread has some; those of one position are cut between heads.
   int64_t most_rows = kMaxTileRows;
   const int64_t wanted = serial ? 1 : 3 * exec.threads();
@@ -337,175 +315,6 @@ void Attend(const Exec& exec, std::span<const SeqSpan> seqs, const Problem& p) {
   memory.Release(mark);
 }
 
-// Latent attention of one new position a sequence. There is no tile of rows to cut, so the work
-// itself is: scores by blocks of keys, values by columns. Heads are the lanes of a score, so that
-// cached rows are read as they lie.
-class LatentStep {
- public:
-  LatentStep(const Exec& exec, const Problem& problem, bool serial)
-      : exec_(exec), p_(problem), serial_(serial) {}
-
-  void Run(std::span<const SeqSpan> seqs) {
-    Workspace& memory = exec_.shared();
-    const Workspace::Position mark = memory.Mark();
-    const auto most = static_cast<int64_t>(seqs.size()) * CeilDiv(p_.heads, kLanes);
-    units_ = memory.Take<Unit>(most);
-    float* query = memory.Take<float>(most * p_.k_dim * kLanes);
-    int64_t room = kLatentFloats;
-    for (const SeqSpan& seq : seqs) room = std::max(room, UnitFloats(seq));
-    float* const weights = memory.Take<float>(room);
-    int64_t used = 0;
-    for (const SeqSpan& seq : seqs) {
-      for (int64_t head = 0; head < p_.heads; head += kLanes) {
-        if (used + UnitFloats(seq) > room) {
-          Wave();
-          used = 0;
-        }
-        units_[count_] = {.seq = &seq,
-                          .first_head = head,
-                          .heads = std::min(kLanes, p_.heads - head),
-                          .first_task = tasks_,
-                          .query = query + count_ * p_.k_dim * kLanes,
-                          .weight = weights + used,
-                          .sum = {}};
-        tasks_ += Blocks(seq);
-        used += UnitFloats(seq);
-        ++count_;
-      }
-    }
-    Wave();
-    memory.Release(mark);
-  }
-
- private:
-  // Sixteen heads of a sequence.
-  struct Unit {
-    const SeqSpan* seq;
-    int64_t first_head, heads;
-    int64_t first_task;  // of its blocks
-    float* query;        // [k_dim][16 heads]
-    float* weight;       // [16 heads][keys, whole blocks]
-    float sum[kLanes];
-  };
-
-  static int64_t Keys(const SeqSpan& seq) { return seq.start + 1; }
-  static int64_t Blocks(const SeqSpan& seq) { return CeilDiv(Keys(seq), kKvBlock); }
-  static int64_t UnitFloats(const SeqSpan& seq) { return kLanes * Blocks(seq) * kKvBlock; }
-
-  template <typename Body>
-  void Each(int64_t tasks, const Body& body) const {
-    if (!serial_) return exec_.pool().For(tasks, body);
-    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
-  }
-
-  void Wave() {
-    constexpr int64_t kHeadsATask = 4;
-    const int64_t ranges = CeilDiv(p_.value_vecs(), kLatentVecs);
-    Each(count_, [&](int64_t task, int) { TurnQuery(units_[task]); });
-    Each(tasks_, [&](int64_t task, int worker) {
-      int64_t u = 0;
-      while (u + 1 < count_ && units_[u + 1].first_task <= task) ++u;
-      Scores(units_[u], task - units_[u].first_task, exec_.scratch(worker));
-    });
-    Each(count_ * kLanes / kHeadsATask, [&](int64_t task, int) {
-      Unit& u = units_[task * kHeadsATask / kLanes];
-      const int64_t first = task * kHeadsATask % kLanes;
-      for (int64_t h = first; h < std::min(first + kHeadsATask, u.heads); ++h) {
-        u.sum[h] = p_.table.softmax(u.weight + h * Blocks(*u.seq) * kKvBlock, Keys(*u.seq));
-      }
-    });
-    Each(count_ * ranges, [&](int64_t task, int worker) {
-      Values(units_[task / ranges], task % ranges * kLatentVecs, exec_.scratch(worker));
-    });
-    count_ = tasks_ = 0;
-  }
-
-  // The heads that are not there stay zero.
-  void TurnQuery(const Unit& u) const {
-    const float* from = p_.q.row(u.seq->first_row) + u.first_head * p_.k_dim;
-    if (u.heads == kLanes) return p_.table.transpose_f32(from, p_.k_dim, p_.k_dim, u.query);
-    std::fill_n(u.query, p_.k_dim * kLanes, 0.0f);
-    for (int64_t h = 0; h < u.heads; ++h) {
-      for (int64_t d = 0; d < p_.k_dim; ++d) u.query[d * kLanes + h] = from[h * p_.k_dim + d];
-    }
-  }
-
-  void Scores(const Unit& u, int64_t block, Workspace& memory) const {
-    memory.Reset();
-    float* rows = memory.Take<float>(kTileRows * p_.k_dim);
-    alignas(64) float score[kKvBlock * kLanes] = {};  // [key][head]
-    alignas(64) float turned[kLanes * kKvBlock];      // [head][key]
-    const std::byte* keys = p_.Block(*u.seq, block);
-    const int64_t count = std::min(kKvBlock, Keys(*u.seq) - block * kKvBlock);
-    const int64_t groups = CeilDiv(count, kTileRows);
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t begin = g * count / groups, end = (g + 1) * count / groups;
-      internal::ScoreArgs args = {.q = {},
-                                  .rows = end - begin,
-                                  .k_dim = p_.k_dim,
-                                  .keys = {reinterpret_cast<const std::byte*>(u.query), nullptr, 0},
-                                  .blocks = 1,
-                                  .scale = p_.scale,
-                                  .out = score + begin * kLanes,
-                                  .out_stride = kLanes};
-      for (int64_t key = begin; key < end; ++key) {
-        args.q[key - begin] = Row(keys, key, rows + (key - begin) * p_.k_dim);
-      }
-      p_.table.scores_f32(args);
-    }
-    p_.table.transpose_f32(score, kLanes, kLanes, turned);
-    const int64_t stride = Blocks(*u.seq) * kKvBlock;
-    for (int64_t h = 0; h < u.heads; ++h) {
-      std::copy_n(turned + h * kKvBlock, kKvBlock, u.weight + h * stride + block * kKvBlock);
-    }
-  }
-
-  // A cached row as floats: where it lies, or at `wide`.
-  const float* Row(const std::byte* block, int64_t slot, float* wide) const {
-    if (!p_.f16()) return reinterpret_cast<const float*>(block) + slot * p_.row;
-    p_.table.widen(reinterpret_cast<const uint16_t*>(block) + slot * p_.row, p_.k_dim, wide);
-    return wide;
-  }
-
-  void Values(const Unit& u, int64_t vec, Workspace& memory) const {
-    constexpr int64_t kKeys = 128;  // a pass: 16 KiB of the cache stay for all heads
-    const int64_t vecs = std::min(kLatentVecs, p_.value_vecs() - vec), cols = vecs * 16;
-    const int64_t stride = Blocks(*u.seq) * kKvBlock, groups = CeilDiv(u.heads, kTileRows);
-    const auto run = p_.f16() ? p_.table.values_f16 : p_.table.values_f32;
-    memory.Reset();
-    float* acc = memory.Take<float>(kLanes * cols);
-    std::fill_n(acc, u.heads * cols, 0.0f);
-    for (int64_t key = 0; key < Keys(*u.seq); key += kKeys) {
-      for (int64_t g = 0; g < groups; ++g) {
-        const int64_t begin = g * u.heads / groups, end = (g + 1) * u.heads / groups;
-        run({.weight = u.weight + begin * stride + key,
-             .weight_stride = stride,
-             .rows = end - begin,
-             .values = {static_cast<const std::byte*>(p_.store.data) +
-                            vec * 16 * KvTypeBytes(p_.store.type),
-                        u.seq->blocks + key / kKvBlock, p_.store.block_bytes},
-             .key_stride = p_.row,
-             .vec_stride = 16,
-             .first = 0,
-             .end = std::min(kKeys, Keys(*u.seq) - key),
-             .vecs = vecs,
-             .acc = acc + begin * cols,
-             .acc_stride = cols});
-      }
-    }
-    for (int64_t h = 0; h < u.heads; ++h) {
-      p_.table.divide(acc + h * cols, u.sum[h], cols,
-                      p_.out.row(u.seq->first_row) + (u.first_head + h) * p_.v_dim + vec * 16);
-    }
-  }
-
-  const Exec& exec_;
-  const Problem& p_;
-  const bool serial_;
-  Unit* units_ = nullptr;
-  int64_t count_ = 0, tasks_ = 0;  // of the wave
-};
-
 }  // namespace
 
 void GqaAttention(const Exec& exec, std::span<const SeqSpan> seqs, const GqaShape& s,
@@ -513,7 +322,7 @@ void GqaAttention(const Exec& exec, std::span<const SeqSpan> seqs, const GqaShap
   CHECK(s.kv_heads > 0 && s.heads % s.kv_heads == 0);
   CHECK(q.cols == s.heads * s.k_dim && out.cols == s.heads * s.v_dim);
   Attend(exec, seqs,
-         {.table = Table(exec.isa()),
+         {.table = internal::Attention(exec.isa()),
           .heads = s.heads,
           .kv_heads = s.kv_heads,
           .k_dim = s.k_dim,
@@ -532,7 +341,7 @@ void MlaAttention(const Exec& exec, std::span<const SeqSpan> seqs, const MlaShap
                   View2<const float> q, const KvStore& store, View2<float> out) {
   const int64_t width = s.latent + s.rope;
   CHECK(q.cols == s.heads * width && out.cols == s.heads * s.latent);
-  const Problem problem = {.table = Table(exec.isa()),
+  const Problem problem = {.table = internal::Attention(exec.isa()),
                            .heads = s.heads,
                            .kv_heads = 1,
                            .k_dim = width,
@@ -546,14 +355,14 @@ void MlaAttention(const Exec& exec, std::span<const SeqSpan> seqs, const MlaShap
                            .store = store,
                            .out = out};
   if (s.latent % 16 != 0) return Attend(exec, seqs, problem);
+  // Sequences of one new position have no tile of rows to cut.
   Workspace& memory = exec.shared();
   const Workspace::Position mark = memory.Mark();
   SeqSpan* list = memory.Take<SeqSpan>(static_cast<int64_t>(seqs.size()));
   const auto step = [](const SeqSpan& seq) { return seq.rows == 1; };
   SeqSpan* const tiles = std::copy_if(seqs.begin(), seqs.end(), list, step);
   SeqSpan* const end = std::remove_copy_if(seqs.begin(), seqs.end(), tiles, step);
-  const std::span<const SeqSpan> steps(list, tiles);
-  LatentStep(exec, problem, Serial(exec, steps, problem)).Run(steps);
+  internal::LatentStep(exec, {list, tiles}, s, q, store, out);
   Attend(exec, {tiles, end}, problem);
   memory.Release(mark);
 }
@@ -608,7 +417,7 @@ void Scatter(const T* from, int64_t n, T* to, int64_t stride) {
 void GqaWrite(const Exec& exec, std::span<const SeqSpan> seqs, const GqaShape& s,
               View2<const float> k, View2<const float> v, const KvStore& store) {
   CHECK(k.cols == s.kv_heads * s.k_dim && v.cols == s.kv_heads * s.v_dim);
-  const AttentionTable& table = Table(exec.isa());
+  const AttentionTable& table = internal::Attention(exec.isa());
   const int64_t head_elements = kKvBlock * (s.k_dim + s.v_dim);
   ForRows(exec, seqs, [&](const SeqSpan& seq, int64_t r, int worker) {
     const int64_t position = seq.start + r, slot = position % kKvBlock;
@@ -636,7 +445,7 @@ void MlaWrite(const Exec& exec, std::span<const SeqSpan> seqs, const MlaShape& s
               View2<const float> kv, const KvStore& store) {
   const int64_t width = s.latent + s.rope;
   CHECK(kv.cols == width);
-  const AttentionTable& table = Table(exec.isa());
+  const AttentionTable& table = internal::Attention(exec.isa());
   ForRows(exec, seqs, [&](const SeqSpan& seq, int64_t r, int) {
     const int64_t position = seq.start + r, offset = position % kKvBlock * width;
     std::byte* block = SlotBlock(store, seq, position);
@@ -652,7 +461,7 @@ void MlaRead(const Exec& exec, const int32_t* blocks, int64_t count, const MlaSh
              const KvStore& store, View2<float> out) {
   const int64_t width = s.latent + s.rope;
   CHECK(out.rows == count && out.cols == width);
-  const AttentionTable& table = Table(exec.isa());
+  const AttentionTable& table = internal::Attention(exec.isa());
   const SeqSpan seq = {.blocks = blocks, .start = 0, .first_row = 0, .rows = count};
   ForRows(exec, {&seq, 1}, [&](const SeqSpan& span, int64_t j, int) {
     const std::byte* block = SlotBlock(store, span, j);

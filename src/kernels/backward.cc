@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "kernels/ops_dispatch.h"
-#include "kernels/train_dispatch.h"
+#include "kernels/dispatch.h"
 #include "tensor/buffer.h"
 #include "tensor/half.h"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "kernels/train_dispatch.h"
+#include "kernels/dispatch.h"
 
 namespace hadal {
 namespace {

@@ -1,11 +1,12 @@
 #include "kernels/gemm.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/dispatch.h"
 #include "kernels/fp8.h"
-#include "kernels/train_dispatch.h"
 #include "tensor/half.h"
 
 namespace hadal {
@@ -34,6 +35,7 @@ struct Piece {
   float* scales = nullptr;        // kF8: [tile][runs of k][16]
   const float* blocks = nullptr;  // kF8 weights: [ceil(N / 128)][runs of k], of all columns
   bool shares = false;            // b is that of the piece before, packed already
+  bool mirrored = false;          // what lies above the diagonal is copied from below
   int64_t row_chunk = 0, tile_chunk = 0, tile_tasks = 0;
   int64_t end_pack = 0, end_task = 0;
 
@@ -132,6 +134,7 @@ class Product {
       begin = end;
     }
     memory.Release(mark);
+    Mirror(jobs);
   }
 
  private:
@@ -141,6 +144,37 @@ class Product {
                              kMaxPacked / std::max<int64_t>(1, depth) / kFp8Group * kFp8Group);
   }
   bool f8() const { return options_.type == ComputeType::kF8; }
+
+  // A matrix with itself: element (j, i) is the very chain of (i, j).
+  bool Mirrored(const GemmJob& job) const {
+    return !options_.accumulate && !options_.b_is_weight && SameOperand(job.a, job.b);
+  }
+
+  void Mirror(std::span<const GemmJob> jobs) {
+    int64_t tasks = 0;  // a task is a row of 16 x 16 blocks
+    for (const GemmJob& job : jobs) tasks += Mirrored(job) ? CeilDiv(job.c.rows, kTile) : 0;
+    exec_.pool().For(tasks, [&](int64_t task, int) {
+      const GemmJob* job = jobs.data();
+      for (;; ++job) {
+        const int64_t n = Mirrored(*job) ? CeilDiv(job->c.rows, kTile) : 0;
+        if (task < n) break;
+        task -= n;
+      }
+      const View2<float> c = job->c;
+      const int64_t row = task * kTile, count = std::min<int64_t>(kTile, c.rows - row);
+      float block[kTile * kTile];
+      for (int64_t col = row; col < c.cols; col += kTile) {
+        const int64_t n = std::min<int64_t>(kTile, c.cols - col);
+        const float* from[kTile];
+        for (int64_t i = 0; i < n; ++i) from[i] = c.row(col + i) + row;
+        train_.transpose(from, n, count, block, kTile);
+        for (int64_t i = 0; i < count; ++i) {
+          const int64_t first = std::max<int64_t>(0, row + i + 1 - col);
+          std::copy(block + i * kTile + first, block + i * kTile + n, c.row(row + i) + col + first);
+        }
+      }
+    });
+  }
 
   void AddPieces(const GemmJob& job, Piece* pieces, int64_t* count) {
     const int64_t depth = job.a.depth(), rows = job.a.rows(), cols = job.b.rows();
@@ -160,7 +194,8 @@ class Product {
                             .cols = n,
                             .depth = depth,
                             .blocks = blocks,
-                            .shares = shares};
+                            .shares = shares,
+                            .mirrored = Mirrored(job)};
     }
   }
 
@@ -324,7 +359,7 @@ class Product {
     if (passes <= 1) return RunPass(p, row, rows, tile, tiles, scratch);
     const int64_t step = f8() ? kFp8Group : CeilDiv(CeilDiv(p.depth, passes), kTile) * kTile;
     float* acc = scratch.Take<float>(tiles * rows * kTile);
-    std::fill_n(acc, tiles * rows * kTile, 0.0f);
+    if (f8()) std::fill_n(acc, tiles * rows * kTile, 0.0f);
     const Workspace::Position mark = scratch.Mark();
     for (int64_t k = 0; k < p.depth; k += step) {
       const int64_t depth = std::min(step, p.depth - k);
@@ -332,14 +367,29 @@ class Product {
       const Rows a = OpenRows(*p.a, row, rows, k, depth, scratch);
       for (int64_t t = 0; t < tiles; ++t) {
         const Panel b = PanelAt(p, tile + t, k, depth);
-        for (int64_t m = 0; m < rows; m += group_) {
-          Multiply(a, m, std::min(group_, rows - m), b, acc + (t * rows + m) * kTile);
+        for (int64_t m = FirstRow(p, row, tile + t); m < rows; m += group_) {
+          const Group group(a, m, std::min(group_, rows - m));
+          float* const sums = acc + (t * rows + m) * kTile;
+          if (f8()) {
+            AddFp8(a, m, group, b, sums);
+          } else if (k == 0) {
+            kernels_.whole[0][group.rows](b.tile, depth, group.x, sums, kTile);
+          } else {
+            kernels_.direct[group.rows](b.tile, depth, group.x, sums);
+          }
         }
       }
     }
     for (int64_t t = 0; t < tiles; ++t) {
-      Write(p, row, rows, (tile + t) * kTile, acc + t * rows * kTile);
+      const int64_t m = FirstRow(p, row, tile + t);
+      Write(p, row + m, rows - m, (tile + t) * kTile, acc + (t * rows + m) * kTile);
     }
+  }
+
+  // The first group of a task's rows that reaches the diagonal in this tile, where that is enough.
+  int64_t FirstRow(const Piece& p, int64_t row, int64_t tile) const {
+    if (!p.mirrored) return 0;
+    return std::max<int64_t>(0, p.col + tile * kTile - row) / group_ * group_;
   }
 
   // All of k at once: sums go straight to c.
@@ -348,13 +398,24 @@ class Product {
     const Rows a = OpenRows(*p.a, row, rows, 0, p.depth, scratch);
     for (int64_t t = tile; t < tile + tiles; ++t) {
       const Panel b = PanelAt(p, t, 0, p.depth);
-      for (int64_t m = 0; m < rows; m += group_) {
-        alignas(64) float acc[kMaxRows * kTile] = {};
-        const int64_t n = std::min(group_, rows - m);
+      const bool whole = !f8() && (t + 1) * kTile <= p.cols;
+      for (int64_t m = FirstRow(p, row, t); m < rows; m += group_) {
+        const Group group(a, m, std::min(group_, rows - m));
+        float* const c = p.c.row(row + m) + t * kTile;
         // Walking down columns of c, the hardware does not see what comes next.
-        for (int64_t i = 0; i < n; ++i) __builtin_prefetch(p.c.row(row + m + i) + t * kTile, 1);
-        Multiply(a, m, n, b, acc);
-        Write(p, row + m, n, t * kTile, acc);
+        for (int64_t i = 0; i < group.rows; ++i) __builtin_prefetch(c + i * p.c.stride, 1);
+        if (whole) {
+          kernels_.whole[options_.accumulate][group.rows](b.tile, b.depth, group.x, c, p.c.stride);
+          continue;
+        }
+        alignas(64) float acc[kMaxRows * kTile];
+        if (f8()) {
+          std::fill_n(acc, group.rows * kTile, 0.0f);
+          AddFp8(a, m, group, b, acc);
+        } else {
+          kernels_.whole[0][group.rows](b.tile, b.depth, group.x, acc, kTile);
+        }
+        Write(p, row + m, group.rows, t * kTile, acc);
       }
     }
   }
@@ -397,21 +458,27 @@ class Product {
     return {data, pitch, scale, nullptr, 0, 0};
   }
 
-  // acc[i][16] += rows [m, m + n) of a times the panel.
-  void Multiply(const Rows& a, int64_t m, int64_t n, const Panel& b, float* acc) {
+  // Rows that a kernel takes at once.
+  struct Group {
+    Group(const Rows& a, int64_t first, int64_t n) : rows(n) {
+      for (int64_t i = 0; i < n; ++i) x[i] = a[first + i];
+    }
+    int64_t rows;
     const float* x[kMaxRows];
-    for (int64_t i = 0; i < n; ++i) x[i] = a[m + i];
-    if (!f8()) return kernels_.direct[n](b.tile, b.depth, x, acc);
+  };
+
+  // acc[i][16] += the group, rows m.. of a, times the panel.
+  void AddFp8(const Rows& a, int64_t m, const Group& group, const Panel& b, float* acc) {
     if (b.depth == 0) return;  // there are no scales
-    alignas(64) float partial[kMaxRows * kTile] = {};
-    kernels_.direct[n](b.tile, b.depth, x, partial);
-    train_.fold(partial, a.scale + m, b.scale, n, acc);
+    alignas(64) float partial[kMaxRows * kTile];
+    kernels_.whole[0][group.rows](b.tile, b.depth, group.x, partial, kTile);
+    train_.fold(partial, a.scale + m, b.scale, group.rows, acc);
   }
 
   void Write(const Piece& p, int64_t row, int64_t rows, int64_t col, const float* acc) {
     const int64_t n = std::min<int64_t>(kTile, p.cols - col);
     for (int64_t r = 0; r < rows; ++r, acc += kTile) {
-      float* c = p.c.row(row + r) + col;
+      float* __restrict c = p.c.row(row + r) + col;
       if (n < kTile) {
         for (int64_t i = 0; i < n; ++i) c[i] = options_.accumulate ? c[i] + acc[i] : acc[i];
       } else if (options_.accumulate) {

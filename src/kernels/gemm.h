@@ -9,6 +9,7 @@
 //          partial = one chain of fma from 0 over the e4m3 values, then
 //          acc = fma(partial, scale_a * scale_b, acc), acc from 0.
 // With `accumulate` the finished sum is then added to c by one addition.
+// The product of a matrix with itself is symmetric to the bit, so half of it is computed.
 #pragma once
 
 #include <cstdint>

@@ -81,6 +81,41 @@ TEST(Gemm, EveryTypeAndFormAtOneSize) {
   }
 }
 
+// Half is computed, half copied; beside other products of the same jobs.
+TEST(Gemm, OfAMatrixWithItself) {
+  const std::vector<Size> sizes = {
+      {1, 1, 3}, {17, 17, 5}, {64, 64, 300}, {150, 150, 40}, {203, 203, 530}};
+  OnEvery([&](const Exec& exec, std::vector<float>& result) {
+    for (const ComputeType type : kTypes) {
+      for (const bool transposed : {false, true}) {
+        std::vector<Operand> x;
+        std::vector<Padded> c, want;
+        std::vector<GemmJob> jobs;
+        for (const Size& s : sizes) {
+          x.emplace_back(s.m, s.k, transposed, false, x.size());
+          want.push_back(c.emplace_back(s.m, s.m, 3));
+        }
+        for (size_t i = 0; i < sizes.size(); ++i) {
+          x[i].arg.m = x[i].m();
+          jobs.push_back({x[i].arg, x[i].arg, c[i]()});
+        }
+        const Operand other(20, sizes[0].k, transposed, false, 9);
+        Padded plain(1, 20, 4);
+        jobs.insert(jobs.begin() + 2, {x[0].arg, other.arg, plain()});
+        GemmJobs(exec, jobs, {.type = type});
+        for (size_t i = 0; i < sizes.size(); ++i) {
+          if (exec.threads() == 1 && exec.isa() != Isa::kScalar) {
+            GemmRef(x[i].arg, x[i].arg, want[i](), {.type = type});
+            ASSERT_TRUE(SameBits(want[i].values, c[i].values)) << sizes[i].m;
+          }
+          Append(result, c[i].values);
+        }
+        Append(result, plain.values);
+      }
+    }
+  });
+}
+
 TEST(Gemm, GivesTheBitsOfMatMul) {
   const Exec exec(2, SupportedIsas().back());
   Padded x(75, 700, 1), y(75, 130, 2), c = y;

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "base/check.h"
-#include "kernels/train_dispatch.h"
+#include "kernels/dispatch.h"
 #include "tensor/buffer.h"
 
 namespace hadal {

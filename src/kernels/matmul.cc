@@ -9,10 +9,12 @@
 #include "base/check.h"
 #include "kernels/cpu/matmul_kernel.h"
 #include "kernels/cpu/matmul_pack.h"
+#include "kernels/dispatch.h"
 
 namespace hadal {
 namespace {
 
+using internal::CeilDiv;
 using internal::kMaxDirect;
 using internal::kMaxRows;
 using internal::kTile;
@@ -25,16 +27,6 @@ constexpr int64_t kRowChunkBytes = 256 * 1024;
 constexpr int64_t kBlockChunk = 24;   // blocks of 32
 constexpr int64_t kFloatChunk = 256;  // elements
 constexpr int64_t kHalfGroups = 4;    // groups of rows that widen a tile of halves again
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-const MatMulKernels& KernelsOf(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::kAvx2) return internal::Avx2MatMulKernels();
-  if (isa == Isa::kAvx512) return internal::Avx512MatMulKernels();
-#endif
-  return internal::ScalarMatMulKernels();
-}
 
 // One product and the way it is cut into units of work.
 struct Job {
@@ -173,11 +165,10 @@ void WriteTile(const Job& job, int64_t row, int64_t rows, int64_t tile, const fl
   }
 }
 
-// Where a kernel may leave the sums of whole tiles of one row: in y, or null.
+// Where a kernel may leave the sums of whole tiles: in y, or null.
 float* InPlace(const Job& job, const Part& part, int64_t tile, int64_t tiles) {
-  const bool whole = (tile + tiles) * kTile <= job.w->rows;
-  return whole && part.rows == 1 && job.bias == nullptr ? job.y.row(part.row) + tile * kTile
-                                                        : nullptr;
+  const bool whole = (tile + tiles) * kTile <= job.w->rows && job.bias == nullptr;
+  return whole ? job.y.row(part.row) + tile * kTile : nullptr;
 }
 
 void RunBlocksDirect(const MatMulKernels& kernels, const Job& job, const Part& part) {
@@ -186,7 +177,7 @@ void RunBlocksDirect(const MatMulKernels& kernels, const Job& job, const Part& p
   for (int64_t m = 0; m < part.rows; ++m) x[m] = job.x_quantised(part.row + m);
   for (int64_t t = part.tile; t < part.tile + part.tiles; ++t) {
     alignas(64) float acc[kMaxDirect * kTile];
-    float* const y = InPlace(job, part, t, 1);
+    float* const y = part.rows == 1 ? InPlace(job, part, t, 1) : nullptr;
     k.direct[part.rows](job.w->tile(t), job.x_blocks(), x, y != nullptr ? y : acc);
     if (y == nullptr) WriteTile(job, part.row, part.rows, t, acc);
   }
@@ -242,9 +233,11 @@ void RunFloatsDirect(const MatMulKernels& kernels, const Job& job, const Part& p
   }
   for (; t < end; ++t) {
     alignas(64) float acc[kMaxRows * kTile];
-    std::fill_n(acc, part.rows * kTile, 0.0f);
-    k.direct[part.rows]({job.w->tile(t), job.w->scale(t)}, job.w->cols, x, acc);
-    WriteTile(job, part.row, part.rows, t, acc);
+    float* const y = InPlace(job, part, t, 1);
+    const internal::FloatTile tile = {job.w->tile(t), job.w->scale(t)};
+    k.whole[0][part.rows](tile, job.w->cols, x, y != nullptr ? y : acc,
+                          y != nullptr ? job.y.stride : kTile);
+    if (y == nullptr) WriteTile(job, part.row, part.rows, t, acc);
   }
 }
 
@@ -421,7 +414,7 @@ void PackedMatrix::Row(int64_t r, float* out) const {
 
 void MatMul(const Exec& exec, View2<const float> x, const PackedMatrix& w, View2<float> y,
             std::span<const float> bias) {
-  internal::MatMulWith(KernelsOf(exec.isa()), exec, x, w, y, bias);
+  internal::MatMulWith(internal::Products(exec.isa()), exec, x, w, y, bias);
 }
 
 void internal::MatMulWith(const MatMulKernels& kernels, const Exec& exec, View2<const float> x,
@@ -438,7 +431,7 @@ void MatMulGroup(const Exec& exec, View2<const float> x, std::span<const MatMulP
   for (size_t i = 0; i < parts.size(); ++i) {
     jobs[i] = MakeJob(x, {}, *parts[i].w, parts[i].y, parts[i].bias);
   }
-  RunJobs(exec, KernelsOf(exec.isa()), {jobs, parts.size()});
+  RunJobs(exec, internal::Products(exec.isa()), {jobs, parts.size()});
   exec.shared().Release(mark);
 }
 
@@ -449,7 +442,7 @@ void MatMulJobs(const Exec& exec, std::span<const MatMulJob> jobs_in) {
     const MatMulJob& in = jobs_in[i];
     jobs[i] = MakeJob(in.x, in.row_ids, *in.w, in.y, {});
   }
-  RunJobs(exec, KernelsOf(exec.isa()), {jobs, jobs_in.size()});
+  RunJobs(exec, internal::Products(exec.isa()), {jobs, jobs_in.size()});
   exec.shared().Release(mark);
 }
 

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "base/check.h"
+#include "kernels/dispatch.h"
 #include "kernels/ops.h"
-#include "kernels/ops_dispatch.h"
 
 namespace hadal {
 namespace {
@@ -21,15 +21,6 @@ int64_t Best(const float* value, int64_t n) {
     if (value[i] > value[best]) best = i;
   }
   return best;
-}
-
-void Scores(const float* logits, int64_t n, GateShape::Score kind, float* score) {
-  std::copy(logits, logits + n, score);
-  if (kind == GateShape::Score::kSoftmax) {
-    SoftmaxRef({score, 1, n}, std::span(&n, 1));
-    return;
-  }
-  for (int64_t e = 0; e < n; ++e) score[e] = 1.0f / (1.0f + ExpRef(-logits[e]));
 }
 
 float GroupScore(const float* choice, int64_t n, GateShape::GroupScore kind) {
@@ -67,9 +58,9 @@ struct RouteScratch {
   float *score, *choice, *group_score;
 };
 
-void RouteRow(const float* logits, const GateShape& gate, std::span<const float> bias,
+void RouteRow(Isa isa, const float* logits, const GateShape& gate, std::span<const float> bias,
               const RouteScratch& scratch, View1<int32_t> ids, View1<float> weights) {
-  Scores(logits, gate.experts, gate.score, scratch.score);
+  GateScores(isa, {logits, gate.experts}, gate.score, scratch.score);
   bool number = true;
   for (int64_t e = 0; e < gate.experts; ++e) {
     scratch.choice[e] = scratch.score[e] + (bias.empty() ? 0.0f : bias[static_cast<size_t>(e)]);
@@ -99,6 +90,15 @@ void RouteRow(const float* logits, const GateShape& gate, std::span<const float>
 
 }  // namespace
 
+void GateScores(Isa isa, View1<const float> logits, GateShape::Score kind, float* scores) {
+  const internal::TrainTable& table = internal::Train(isa);
+  const int64_t n = logits.size;
+  if (kind == GateShape::Score::kSigmoid) return table.sigmoid(logits.data, n, scores);
+  std::copy(logits.begin(), logits.end(), scores);
+  const float sum = table.exp_sum(scores, n, 1.0f, table.max(scores, n));
+  for (int64_t e = 0; e < n; ++e) scores[e] /= sum;
+}
+
 void MoeRoute(const Exec& exec, View2<const float> logits, const GateShape& gate,
               std::span<const float> bias, View2<int32_t> ids, View2<float> weights) {
   const int64_t tokens = logits.rows;
@@ -118,7 +118,7 @@ void MoeRoute(const Exec& exec, View2<const float> logits, const GateShape& gate
                                   memory.Take<float>(gate.groups)};
     const int64_t end = std::min(tokens, (task + 1) * rows_a_task);
     for (int64_t t = task * rows_a_task; t < end; ++t) {
-      RouteRow(logits.row(t), gate, bias, scratch, ids[t], weights[t]);
+      RouteRow(exec.isa(), logits.row(t), gate, bias, scratch, ids[t], weights[t]);
     }
   });
 }

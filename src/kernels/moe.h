@@ -21,6 +21,9 @@ struct GateShape {
   float scale = 1.0f;      // then multiply by this
 };
 
+// The scores of one token's experts, before any bias. logits, scores: [E].
+void GateScores(Isa isa, View1<const float> logits, GateShape::Score kind, float* scores);
+
 // logits: [T, E]; bias: [E] or empty, added to scores for the choice only, never to the weight.
 // ids, weights: [T, top_k], best first by the score that chose them, ties to the lower id.
 void MoeRoute(const Exec& exec, View2<const float> logits, const GateShape& gate,

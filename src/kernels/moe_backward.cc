@@ -5,9 +5,8 @@
 #include <memory>
 
 #include "base/check.h"
+#include "kernels/dispatch.h"
 #include "kernels/ops.h"
-#include "kernels/ops_dispatch.h"
-#include "kernels/train_dispatch.h"
 
 namespace hadal {
 namespace {
@@ -211,16 +210,6 @@ void MoeExpertsBackward(const Exec& exec, View2<const float> dy, View2<const flo
 
 namespace {
 
-// MoeRoute's scores.
-void Scores(const internal::TrainTable& table, const float* logits, const GateShape& gate,
-            float* score) {
-  const int64_t n = gate.experts;
-  if (gate.score == GateShape::Score::kSigmoid) return table.sigmoid(logits, n, score);
-  std::copy_n(logits, n, score);
-  const float sum = table.exp_sum(score, n, 1.0f, table.max(score, n));
-  for (int64_t e = 0; e < n; ++e) score[e] /= sum;
-}
-
 // dlogits += factor * the gradient through the scores, given that of the scores themselves.
 void AddThroughScores(const float* score, const float* dscore, const GateShape& gate, float factor,
                       float* dlogits) {
@@ -243,14 +232,13 @@ void MoeRouteBackward(const Exec& exec, View2<const float> logits, const GateSha
   CHECK(logits.cols == gate.experts && dlogits.cols == gate.experts);
   CHECK(ids.rows == logits.rows && dweights.rows == logits.rows && dlogits.rows == logits.rows);
   CHECK(ids.cols == gate.top_k && dweights.cols == gate.top_k);
-  const internal::TrainTable& table = internal::Train(exec.isa());
   ForRowRuns(exec, logits.rows, 8 * gate.experts, [&](int64_t begin, int64_t end, int worker) {
     Workspace& memory = exec.scratch(worker);
     memory.Reset();
     float* score = memory.Take<float>(gate.experts);
     float* dscore = memory.Take<float>(gate.experts);
     for (int64_t t = begin; t < end; ++t) {
-      Scores(table, logits.row(t), gate, score);
+      GateScores(exec.isa(), logits[t], gate.score, score);
       const int32_t* id = ids.row(t);
       const float* dw = dweights.row(t);
       float sum = 0, mean = 0;
@@ -286,11 +274,10 @@ void FillBalance(const Exec& exec, View2<const float> logits, const GateShape& g
   plain.groups = plain.top_groups = 1;
   const View2<float> weights = exec.shared().Matrix(logits.rows, gate.top_k);
   MoeRoute(exec, logits, plain, bias, balance.ids, weights);
-  const internal::TrainTable& table = internal::Train(exec.isa());
   ForRowRuns(exec, logits.rows, 4 * gate.experts, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       float* score = balance.score.row(t);
-      Scores(table, logits.row(t), gate, score);
+      GateScores(exec.isa(), logits[t], gate.score, score);
       float total = 1;
       if (gate.score == GateShape::Score::kSigmoid) {
         total = 0;

@@ -3,43 +3,20 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "kernels/cpu/ops_table.h"
-#include "kernels/ops_dispatch.h"
+#include "kernels/dispatch.h"
 
 namespace hadal {
 namespace {
 
-constexpr int64_t kSerialElements = 16384;  // fewer cost less than waking the threads
-constexpr int64_t kTaskElements = 8192;
-
 // Calls body(row, worker) for every row, several rows a task.
 template <typename Body>
 void ForRows(const Exec& exec, int64_t rows, int64_t cols, const Body& body) {
-  if (rows * cols < kSerialElements) {
-    for (int64_t t = 0; t < rows; ++t) body(t, 0);
-    return;
-  }
-  const int64_t rows_a_task = std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, cols));
-  exec.pool().For((rows + rows_a_task - 1) / rows_a_task, [&](int64_t task, int worker) {
-    const int64_t end = std::min(rows, (task + 1) * rows_a_task);
-    for (int64_t t = task * rows_a_task; t < end; ++t) body(t, worker);
+  internal::ForRowRuns(exec, rows, cols, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t t = begin; t < end; ++t) body(t, worker);
   });
 }
 
 }  // namespace
-
-namespace internal {
-
-const OpsTable& Ops(Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return kOpsAvx512;
-  if (isa == Isa::kAvx2) return kOpsAvx2;
-#endif
-  static_cast<void>(isa);
-  return kOpsScalar;
-}
-
-}  // namespace internal
 
 void RmsNorm(const Exec& exec, View2<const float> x, std::span<const float> w, float eps,
              View2<float> y) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <utility>
 
@@ -106,15 +107,27 @@ std::span<float> Tape::VectorGrad(int32_t param) const {
 
 namespace {
 
-// dx += dy W, dW += dy^T x.
-void LinearBackward(const Exec& exec, const Tape& tape, View2<const float> x, const ParamRef& w,
-                    View2<const float> dy, View2<float> dx) {
-  const ComputeType type = w.high ? ComputeType::kF32 : tape.compute;
-  const GemmOptions add = {.type = type, .accumulate = true};
-  GemmOptions through = add;
-  through.b_is_weight = true;
-  Gemm(exec, {dy}, {tape.Value(w), /*transposed=*/true}, dx, through);
-  Gemm(exec, {dy, /*transposed=*/true}, {x, /*transposed=*/true}, tape.WeightGrad(w), add);
+// A product y = x W^T whose gradient is wanted.
+struct Multiplied {
+  ParamRef w;
+  int32_t bias = -1;
+  View2<const float> y;
+};
+
+// For products of one x, last first: dx += dy W, or = where `fresh`; dW += dy^T x.
+void LinearBackward(const Exec& exec, const Tape& tape, View2<const float> x,
+                    std::span<const Multiplied> products, View2<float> dx, bool fresh = false) {
+  const ComputeType type = products[0].w.high ? ComputeType::kF32 : tape.compute;
+  GemmJob jobs[3];
+  for (size_t i = products.size(); i-- > 0;) {
+    const Multiplied& p = products[i];
+    const View2<const float> dy = tape.Grad(p.y);
+    if (p.bias >= 0) ColumnSum(exec, dy, tape.VectorGrad(p.bias));
+    Gemm(exec, {dy}, {tape.Value(p.w), /*transposed=*/true}, dx,
+         {.type = type, .accumulate = !fresh, .b_is_weight = true});
+    jobs[i] = {{dy, /*transposed=*/true}, {x, /*transposed=*/true}, tape.WeightGrad(p.w)};
+  }
+  GemmJobs(exec, {jobs, products.size()}, {.type = type, .accumulate = true});
 }
 
 }  // namespace
@@ -146,13 +159,13 @@ void Graph::Linear(View2<const float> x, std::span<const LinearPart> parts) cons
     MatMulGroup(exec, x, {jobs, parts.size()});
   }
   if (!recording()) return;
-  for (const LinearPart& p : parts) {
-    tape->Note([exec = &exec, tape = tape, x, w = p.w.from, bias = p.bias.param, y = p.y] {
-      const View2<float> dy = tape->Grad(y);
-      if (bias >= 0) ColumnSum(*exec, dy, tape->VectorGrad(bias));
-      LinearBackward(*exec, *tape, x, w, dy, tape->Grad(x));
-    });
+  std::array<Multiplied, 3> products;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    products[i] = {parts[i].w.from, parts[i].bias.param, parts[i].y};
   }
+  tape->Note([exec = &exec, tape = tape, x, products, count = parts.size()] {
+    LinearBackward(*exec, *tape, x, {products.data(), count}, tape->Grad(x));
+  });
 }
 
 // In f32 the bits of MatMulGroup on the packed masters.
@@ -252,20 +265,17 @@ void Graph::GatedLinear(View2<float> gate, View2<const float> up, const LinearPa
   MasterLinear(act, {&down, 1});
   scratch.Release(mark);
   if (!recording()) return;
-  tape->Note(
-      [exec = &exec, tape = tape, gate, up, w = down.w.from, bias = down.bias.param, y = down.y] {
-        Workspace& scratch = exec->shared();
-        const Workspace::Position mark = scratch.Mark();
-        const View2<float> act = scratch.Matrix(gate.rows, gate.cols);
-        const View2<float> dact = scratch.Matrix(gate.rows, gate.cols);
-        const View2<float> dy = tape->Grad(y);
-        SwiGlu(*exec, gate, up, act);
-        if (bias >= 0) ColumnSum(*exec, dy, tape->VectorGrad(bias));
-        std::fill_n(dact.data, dact.rows * dact.cols, 0.0f);
-        LinearBackward(*exec, *tape, act, w, dy, dact);
-        SwiGluBackward(*exec, dact, gate, up, tape->Grad(gate), tape->Grad(up));
-        scratch.Release(mark);
-      });
+  const Multiplied product = {down.w.from, down.bias.param, down.y};
+  tape->Note([exec = &exec, tape = tape, gate, up, product] {
+    Workspace& scratch = exec->shared();
+    const Workspace::Position mark = scratch.Mark();
+    const View2<float> act = scratch.Matrix(gate.rows, gate.cols);
+    const View2<float> dact = scratch.Matrix(gate.rows, gate.cols);
+    SwiGlu(*exec, gate, up, act);
+    LinearBackward(*exec, *tape, act, {&product, 1}, dact, /*fresh=*/true);
+    SwiGluBackward(*exec, dact, gate, up, tape->Grad(gate), tape->Grad(up));
+    scratch.Release(mark);
+  });
 }
 
 View2<float> Graph::Gather(View2<const float> x, std::span<const int32_t> rows) const {
@@ -301,8 +311,8 @@ void Graph::ExpandLatent(View2<const float> latent, const ParamRef& kv_b, View2<
   CHECK(training());
   Gemm(exec, {latent}, {tape->Value(kv_b)}, up, {.type = tape->compute, .b_is_weight = true});
   if (!recording()) return;
-  tape->Note([exec = &exec, tape = tape, latent, kv_b, up] {
-    LinearBackward(*exec, *tape, latent, kv_b, tape->Grad(up), tape->Grad(latent));
+  tape->Note([exec = &exec, tape = tape, latent, product = Multiplied{kv_b, -1, up}] {
+    LinearBackward(*exec, *tape, latent, {&product, 1}, tape->Grad(latent));
   });
 }
 

@@ -58,9 +58,19 @@ struct LanesAvx2 {
     __m256 t[8];
     for (int half = 0; half < 16; half += 8) {
       for (int r = 0; r < 8; ++r) t[r] = x[half + r].a;
-      Transpose8(t, y + half);
+      Transpose8(t, y + half, 16);
       for (int r = 0; r < 8; ++r) t[r] = x[half + r].b;
-      Transpose8(t, y + half + 128);
+      Transpose8(t, y + half + 128, 16);
+    }
+  }
+  // y[stride * i + r] = rows[r][at + i], a quarter at a time: all sixteen would not fit.
+  HADAL_LANES void TransposeRows(const float* const* rows, int64_t at, float* y, int64_t stride) {
+    __m256 t[8];
+    for (int half = 0; half < 16; half += 8) {
+      for (int i = 0; i < 16; i += 8) {
+        for (int r = 0; r < 8; ++r) t[r] = _mm256_loadu_ps(rows[half + r] + at + i);
+        Transpose8(t, y + i * stride + half, stride);
+      }
     }
   }
   // For x whose low bits hold an integer n (x = n + 1.5 * 2^23): 2^floor(n/2) and 2^(n-floor(n/2)).
@@ -74,8 +84,9 @@ struct LanesAvx2 {
 #undef HADAL_LANES
 
  private:
-  // y[16 i + r] = lane i of x[r]: exchange within pairs, within fours, then halves.
-  static inline __attribute__((always_inline)) void Transpose8(const __m256 (&x)[8], float* y) {
+  // y[stride * i + r] = lane i of x[r]: exchange within pairs, within fours, then halves.
+  static inline __attribute__((always_inline)) void Transpose8(const __m256 (&x)[8], float* y,
+                                                               int64_t stride) {
     __m256 t[8], u[8];
     for (int i = 0; i < 8; i += 2) {
       t[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
@@ -88,8 +99,8 @@ struct LanesAvx2 {
       u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
     for (int i = 0; i < 4; ++i) {
-      _mm256_storeu_ps(y + 16 * i, _mm256_permute2f128_ps(u[i], u[i + 4], 0x20));
-      _mm256_storeu_ps(y + 16 * (i + 4), _mm256_permute2f128_ps(u[i], u[i + 4], 0x31));
+      _mm256_storeu_ps(y + stride * i, _mm256_permute2f128_ps(u[i], u[i + 4], 0x20));
+      _mm256_storeu_ps(y + stride * (i + 4), _mm256_permute2f128_ps(u[i], u[i + 4], 0x31));
     }
   }
   static inline __attribute__((always_inline)) __m128i Narrow(__m256 v) {

@@ -43,7 +43,7 @@ struct LanesAvx512 {
   // Lanes 2i and 2i + 1 exchanged.
   HADAL_LANES F SwapPairs(F x) { return _mm512_shuffle_ps(x, x, 0xb1); }
   // y[16 i + r] = lane i of x[r]: exchange within pairs, within fours, then 128-bit quarters.
-  HADAL_LANES void Transpose(const F (&x)[16], float* y) {
+  HADAL_LANES void Transpose(const F (&x)[16], float* y, int64_t stride = 16) {
     __m512 t[16], u[16];
     for (int i = 0; i < 16; i += 2) {
       t[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
@@ -61,11 +61,17 @@ struct LanesAvx512 {
       const __m512 high01 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xee);
       const __m512 low23 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x44);
       const __m512 high23 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xee);
-      _mm512_storeu_ps(y + 16 * c, _mm512_shuffle_f32x4(low01, low23, 0x88));
-      _mm512_storeu_ps(y + 16 * (c + 4), _mm512_shuffle_f32x4(low01, low23, 0xdd));
-      _mm512_storeu_ps(y + 16 * (c + 8), _mm512_shuffle_f32x4(high01, high23, 0x88));
-      _mm512_storeu_ps(y + 16 * (c + 12), _mm512_shuffle_f32x4(high01, high23, 0xdd));
+      _mm512_storeu_ps(y + stride * c, _mm512_shuffle_f32x4(low01, low23, 0x88));
+      _mm512_storeu_ps(y + stride * (c + 4), _mm512_shuffle_f32x4(low01, low23, 0xdd));
+      _mm512_storeu_ps(y + stride * (c + 8), _mm512_shuffle_f32x4(high01, high23, 0x88));
+      _mm512_storeu_ps(y + stride * (c + 12), _mm512_shuffle_f32x4(high01, high23, 0xdd));
     }
+  }
+  // y[stride * i + r] = rows[r][at + i].
+  HADAL_LANES void TransposeRows(const float* const* rows, int64_t at, float* y, int64_t stride) {
+    F x[16];
+    for (int r = 0; r < 16; ++r) x[r] = Load(rows[r] + at);
+    Transpose(x, y, stride);
   }
   // For x whose low bits hold an integer n (x = n + 1.5 * 2^23): 2^floor(n/2) and 2^(n-floor(n/2)).
   HADAL_LANES void PowersOfTwo(F x, F* first, F* second) {

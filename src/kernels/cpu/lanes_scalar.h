@@ -88,6 +88,12 @@ struct LanesScalar {
       for (int i = 0; i < 16; ++i) y[16 * i + r] = x[r].v[i];
     }
   }
+  // y[stride * i + r] = rows[r][at + i].
+  static void TransposeRows(const float* const* rows, int64_t at, float* y, int64_t stride) {
+    for (int i = 0; i < 16; ++i) {
+      for (int r = 0; r < 16; ++r) y[stride * i + r] = rows[r][at + i];
+    }
+  }
   // For x whose low bits hold an integer n (x = n + 1.5 * 2^23): 2^floor(n/2) and 2^(n-floor(n/2)).
   static void PowersOfTwo(const F& x, F* first, F* second) {
     constexpr uint32_t kShift = std::bit_cast<uint32_t>(0x1.8p+23f);

@@ -334,14 +334,11 @@ void SingleRow(const FloatTile* tiles, int64_t k, const float* x, float* y) {
 }
 
 template <class S, Wide W, int M>
-void DirectFloats(const FloatTile& tile, int64_t k, const float* const* x_rows, float* acc_out) {
-  typename S::F acc[M];
+HADAL_INLINE void SumFloats(const FloatTile& tile, int64_t k, const float* const* x_rows,
+                            typename S::F (&acc)[M]) {
   const float* x[M];
   HADAL_UNROLL
-  for (int m = 0; m < M; ++m) {
-    acc[m] = S::Load(acc_out + kTile * m);
-    x[m] = x_rows[m];
-  }
+  for (int m = 0; m < M; ++m) x[m] = x_rows[m];
   const uint8_t* w = tile.data;
   for (int64_t i = 0; i < k;) {
     const typename S::F scale = W == Wide::kFp8 ? S::Set(tile.scale[i / kFp8Run]) : S::Zero();
@@ -353,8 +350,29 @@ void DirectFloats(const FloatTile& tile, int64_t k, const float* const* x_rows, 
       for (int m = 0; m < M; ++m) acc[m] = S::Fma(S::Set(x[m][i]), wi, acc[m]);
     }
   }
+}
+
+template <class S, Wide W, int M>
+void DirectFloats(const FloatTile& tile, int64_t k, const float* const* x, float* acc_out) {
+  typename S::F acc[M];
+  HADAL_UNROLL
+  for (int m = 0; m < M; ++m) acc[m] = S::Load(acc_out + kTile * m);
+  SumFloats<S, W, M>(tile, k, x, acc);
   HADAL_UNROLL
   for (int m = 0; m < M; ++m) S::Store(acc_out + kTile * m, acc[m]);
+}
+
+template <class S, Wide W, int M, bool kAdd>
+void WholeFloats(const FloatTile& tile, int64_t k, const float* const* x, float* y,
+                 int64_t stride) {
+  typename S::F acc[M];
+  HADAL_UNROLL
+  for (int m = 0; m < M; ++m) acc[m] = S::Zero();
+  SumFloats<S, W, M>(tile, k, x, acc);
+  HADAL_UNROLL
+  for (int m = 0; m < M; ++m, y += stride) {
+    S::Store(y, kAdd ? S::Fma(S::Set(1), acc[m], S::Load(y)) : acc[m]);
+  }
 }
 
 template <class S, Wide W>
@@ -370,13 +388,18 @@ void Widen(const FloatTile& tile, int64_t k0, int64_t k, float* panel) {
 
 template <class S, Wide W, int M>
 constexpr void SetFloatKernels(FloatKernels& kernels) {
-  if constexpr (M <= S::kFloatRows) kernels.direct[M] = DirectFloats<S, W, M>;
+  if constexpr (M <= S::kFloatRows) {
+    kernels.direct[M] = DirectFloats<S, W, M>;
+    kernels.whole[0][M] = WholeFloats<S, W, M, false>;
+    kernels.whole[1][M] = WholeFloats<S, W, M, true>;
+  }
   if constexpr (M > 1) SetFloatKernels<S, W, M - 1>(kernels);
 }
 
 template <class S, Wide W>
 constexpr FloatKernels MakeFloatKernels() {
-  FloatKernels kernels = {.quad = SingleRow<S, W, 4>, .direct = {}, .widen = Widen<S, W>};
+  FloatKernels kernels = {
+      .quad = SingleRow<S, W, 4>, .direct = {}, .whole = {}, .widen = Widen<S, W>};
   SetFloatKernels<S, W, kMaxRows>(kernels);
   return kernels;
 }

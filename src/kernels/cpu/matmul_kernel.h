@@ -120,6 +120,10 @@ struct FloatKernels {
   void (*quad)(const FloatTile* tiles, int64_t k, const float* x, float* y);
   // Rows 1..float_rows times one tile.
   void (*direct[kMaxRows + 1])(const FloatTile& tile, int64_t k, const float* const* x, float* acc);
+  // The same over the whole of k: row r of y, 16 wide, r * stride from y, is the sum, or with 1
+  // gets it added.
+  void (*whole[2][kMaxRows + 1])(const FloatTile& tile, int64_t k, const float* const* x, float* y,
+                                 int64_t stride);
   // panel[k][16] = the tile in f32 (k0 a multiple of kFp8Run).
   void (*widen)(const FloatTile& tile, int64_t k0, int64_t k, float* panel);
 };

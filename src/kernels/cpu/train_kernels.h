@@ -14,17 +14,15 @@ struct TrainKernels {
 
   static void Transpose(const float* const* rows, int64_t count, int64_t n, float* y,
                         int64_t y_stride) {
-    F row[16];
     for (int64_t c = 0; c < n; c += 16) {
       const int64_t cols = n - c < 16 ? n - c : 16;
-      for (int64_t r = 0; r < 16; ++r) {
-        row[r] = r >= count  ? L::Zero()
-                 : cols < 16 ? Math::LoadPart(rows[r] + c, cols)
-                             : L::Load(rows[r] + c);
-      }
-      if (cols == 16 && y_stride == 16) {
-        L::Transpose(row, y + c * 16);
+      if (cols == 16 && count == 16) {
+        L::TransposeRows(rows, c, y + c * y_stride, y_stride);
         continue;
+      }
+      F row[16];
+      for (int64_t r = 0; r < 16; ++r) {
+        row[r] = r < count ? Math::LoadPart(rows[r] + c, cols) : L::Zero();
       }
       float block[256];
       L::Transpose(row, block);

@@ -1,14 +1,24 @@
-// The bodies of an instruction set that training drives.
+// The bodies of an instruction set, and how rows are handed out.
 #pragma once
 
 #include <algorithm>
 
 #include "kernels/cpu/attention_table.h"
 #include "kernels/cpu/matmul_kernel.h"
+#include "kernels/cpu/ops_table.h"
 #include "kernels/cpu/train_table.h"
 #include "kernels/exec.h"
 
 namespace hadal::internal {
+
+inline const OpsTable& Ops(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return kOpsAvx512;
+  if (isa == Isa::kAvx2) return kOpsAvx2;
+#endif
+  static_cast<void>(isa);
+  return kOpsScalar;
+}
 
 inline const TrainTable& Train(Isa isa) {
 #if defined(__x86_64__)
