@@ -85,6 +85,51 @@ TEST(ProblemCycle, GivesAFamilyAsManyTurnsAsItIsNamed) {
   }
 }
 
+// Pairs of runs whose last validation losses differ by -2, 0 and +1 %.
+TEST_F(Recipe, JudgesAClaimByItsIntervalOrItsMean) {
+  const double first[] = {0.98, 1.0, 1.01};
+  std::string names[2];
+  for (int run = 0; run < 3; ++run) {
+    for (int side = 0; side < 2; ++side) {
+      const std::string folder = folder_ + "/" + (side == 0 ? "a" : "b") + std::to_string(run);
+      names[side] += (run == 0 ? "\"" : ", \"") + folder + "\"";
+      StepRecord early, late;
+      early.step = 1;
+      early.validation_loss = 9;
+      early.expert_tokens = {{7, 1}};
+      late.step = 2;
+      late.validation_loss = side == 0 ? first[run] : 1.0;
+      late.expert_tokens = {{5, 3}};
+      fs::create_directories(folder);
+      ASSERT_TRUE(WriteFileAtomic(folder + "/metrics.jsonl",
+                                  ToJsonLine(early) + "\n" + ToJsonLine(late) + "\n")
+                      .ok());
+    }
+  }
+  const auto stage = [&](const std::string& name, const std::string& rest) {
+    return "[[stage]]\nname = \"" + name + "\"\nkind = \"compare\"\nclaim = \"" + name +
+           "\"\nfirst = [" + names[0] + "]\n" + rest;
+  };
+  const std::string pairs = "metric = \"validation_loss\"\nsecond = [" + names[1] + "]\n";
+  Write("name = \"claims\"\n" + stage("interval", pairs + "at_most = 0.0\n") +
+        stage("mean", pairs + "judge = \"mean\"\nat_most = 0.0\n") +
+        stage("wide", pairs + "relative = true\nat_most = 0.04\n") +
+        stage("load", "metric = \"max_over_mean_load\"\nat_most = 1.3\n"));
+  const Ran ran = Shell(Command("judged", "recipe"));
+  ASSERT_EQ(ran.status, 0) << ran.output;
+  const auto claims = ReadFile(folder_ + "/judged/claims.json", 1 << 20);
+  ASSERT_TRUE(claims.ok());
+  const auto holds = [&](const std::string& name) {
+    const size_t at = claims->find("\"claim\": \"" + name + "\"");
+    const size_t verdict = claims->find("\"holds\": ", at);
+    return claims->substr(verdict + 9, 4) == "true";
+  };
+  EXPECT_FALSE(holds("interval"));  // -0.0033 +- 0.038
+  EXPECT_TRUE(holds("mean"));
+  EXPECT_TRUE(holds("wide"));
+  EXPECT_TRUE(holds("load"));  // 5 of 8 tokens are 1.25 times the mean
+}
+
 TEST_F(Recipe, IsResumedToTheBitAfterKill) {
   const Ran whole = Shell(Command("whole"));
   ASSERT_EQ(whole.status, 0) << whole.output;
