@@ -117,6 +117,7 @@ class TaskRun {
         product_(internal::F32Products(exec.isa())),
         group_(internal::Products(exec.isa()).float_rows),
         keys_(Padded(task.end)),
+        pitch_(keys_ % (2 * kLane) == 0 ? keys_ + kLane : keys_),
         rows_(TileRows(task.seq->rows)),
         sums_(task.sums) {
     memory.Reset();
@@ -124,9 +125,8 @@ class TaskRun {
     key_blocks_ = memory.Take<float>(keys_ * s.k_dim);
     value_blocks_ = memory.Take<float>(keys_ * s.v_dim);
     key_slabs_ = memory.Take<float>(p_.key_vecs() * keys_ * kLane);
-    weight_ = memory.Take<float>(rows_ * keys_);
-    slope_ = memory.Take<float>(rows_ * keys_);
-    turned_ = memory.Take<float>(rows_ * keys_);
+    weight_ = memory.Take<float>(rows_ * pitch_);
+    slope_ = memory.Take<float>(rows_ * pitch_);
     query_slabs_ = memory.Take<float>(p_.key_vecs() * rows_ * kLane);
     dout_slabs_ = memory.Take<float>(p_.value_vecs() * rows_ * kLane);
     dq_ = memory.Take<float>(rows_ * kLane);
@@ -180,7 +180,7 @@ class TaskRun {
     Scores({q, p_.q.stride, row, rows}, s.k_dim, key_blocks_, s.scale, weight_);
     Scores({dout, p_.dout.stride, row, rows}, s.v_dim, value_blocks_, 1.0f, slope_);
     for (int64_t i = 0; i < rows; ++i) {
-      float *w = weight_ + i * keys_, *d = slope_ + i * keys_;
+      float *w = weight_ + i * pitch_, *d = slope_ + i * pitch_;
       const int64_t limit = row + i + 1, end = Padded(limit);
       const float sum = attention_.softmax(w, limit);
       std::fill(d + limit, d + seen, 0.0f);
@@ -214,8 +214,8 @@ class TaskRun {
                                     .keys = {base, nullptr, dim * kLane * 4},
                                     .blocks = std::min(step, seen),
                                     .scale = scale,
-                                    .out = out + i * keys_ + b * kLane,
-                                    .out_stride = keys_};
+                                    .out = out + i * pitch_ + b * kLane,
+                                    .out_stride = pitch_};
         for (int64_t r = 0; r < rows; ++r) args.q[r] = x.data + (i + r) * x.stride;
         attention_.scores_f32(args);
       }
@@ -226,29 +226,20 @@ class TaskRun {
   void AddTurned(const float* from, int64_t row, int64_t rows, const float* slabs, int64_t vecs,
                  float* acc) {
     const int64_t seen = row + rows;
-    for (int64_t i = 0; i < rows; i += kLane) {
-      const int64_t count = std::min(kLane, rows - i);
-      const float* x[kLane];
-      for (int64_t r = 0; r < count; ++r) x[r] = from + (i + r) * keys_;
-      train_.transpose(x, count, seen, turned_ + i, rows_);
-    }
-    for (int64_t vec = 0; vec < vecs; ++vec, slabs += rows_ * kLane, acc += keys_ * kLane) {
-      for (int64_t j = 0; j < seen; j += group_) {
-        // Queries before the first of these keys have weight 0.
-        const int64_t skip = std::max<int64_t>(0, j - row);
-        Multiply(turned_ + j * rows_ + skip, rows_, std::min(group_, seen - j),
-                 slabs + skip * kLane, rows - skip, acc + j * kLane);
+    for (int64_t j = 0; j < seen; j += group_) {
+      // Queries before the first of these keys have weight 0.
+      const int64_t skip = std::max<int64_t>(0, j - row);
+      const auto multiply =
+          product_.turned[internal::FloatKernels::kGoOn][std::min(group_, seen - j)];
+      for (int64_t vec = 0; vec < vecs; ++vec) {
+        multiply(Tile(slabs + (vec * rows_ + skip) * kLane), rows - skip, from + skip * pitch_ + j,
+                 pitch_, acc + (vec * keys_ + j) * kLane, kLane);
       }
     }
   }
 
-  // acc[m][16] += chain over k < depth of x[m][k] * tile[k][16], for n <= group_ rows.
-  void Multiply(const float* x, int64_t pitch, int64_t n, const float* tile, int64_t depth,
-                float* acc) {
-    const internal::FloatTile wide = {reinterpret_cast<const uint8_t*>(tile), nullptr};
-    const float* row[kMaxRows];
-    for (int64_t i = 0; i < n; ++i) row[i] = x + i * pitch;
-    product_.direct[n](wide, depth, row, acc);
+  static internal::FloatTile Tile(const float* data) {
+    return {reinterpret_cast<const uint8_t*>(data), nullptr};
   }
 
   void AddQueries(int64_t head, int64_t row, int64_t rows) {
@@ -261,7 +252,9 @@ class TaskRun {
           const int64_t n = std::min(group_, rows - i);
           const int64_t depth = std::min(kDepth, row + i + n - j);
           if (depth <= 0) continue;
-          Multiply(slope_ + i * keys_ + j, keys_, n, slab + j * kLane, depth, dq_ + i * kLane);
+          const float* x[kMaxRows];
+          for (int64_t r = 0; r < n; ++r) x[r] = slope_ + (i + r) * pitch_ + j;
+          product_.direct[n](Tile(slab + j * kLane), depth, x, dq_ + i * kLane);
         }
       }
       AddSlabs(dq_, rows, rows, std::min(kLane, dim - vec * kLane),
@@ -274,10 +267,12 @@ class TaskRun {
   const AttentionTable& attention_;
   const internal::TrainTable& train_;
   const internal::FloatKernels& product_;
-  const int64_t group_, keys_, rows_;
+  const int64_t group_, keys_;
+  const int64_t pitch_;  // of weights: an odd number of cache lines, so that columns spread
+  const int64_t rows_;
   Sums sums_;
   float *key_blocks_, *value_blocks_, *key_slabs_;
-  float *weight_, *slope_, *turned_;
+  float *weight_, *slope_;
   float *query_slabs_, *dout_slabs_, *dq_;
 };
 

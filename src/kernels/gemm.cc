@@ -13,6 +13,7 @@ namespace hadal {
 namespace {
 
 using internal::CeilDiv;
+using internal::FloatKernels;
 using internal::kMaxRows;
 using internal::kTile;
 
@@ -22,6 +23,7 @@ constexpr int64_t kTileChunk = 24;       // tiles of b that such rows are used f
 constexpr int64_t kPackTiles = 4;        // tiles packed together: 64 columns
 constexpr int64_t kPackDepth = 512;      // k of a packing task
 constexpr int64_t kMaxPacked = 1 << 22;  // floats of b packed at a time
+constexpr int64_t kAhead = 8;            // rows asked for ahead of those that are copied
 constexpr int64_t kLeastTask =
     1 << 17;  // multiply-adds under which a task costs more than it gains
 
@@ -283,6 +285,8 @@ class Product {
   static void CopyColumns(const Piece& p, int64_t tile, int64_t tiles, int64_t k, int64_t depth) {
     for (int64_t i = k; i < k + depth; ++i) {
       const float* from = SourceRow(*p.b, i) + p.col + tile * kTile;
+      const float* next = SourceRow(*p.b, std::min(i + kAhead, k + depth - 1)) + p.col;
+      for (int64_t t = tile; t < tile + tiles; ++t) __builtin_prefetch(next + t * kTile);
       int64_t rest = p.cols - tile * kTile;
       for (int64_t t = tile; t < tile + tiles; ++t, from += kTile, rest -= kTile) {
         float* to = p.packed + (t * p.depth + i) * kTile;
@@ -327,6 +331,22 @@ class Product {
     return tasks;
   }
 
+  // Rows of a transposed a, as the kernels for turned rows take them.
+  void TurnRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth, float* to,
+                int64_t panel) {
+    for (int64_t i = 0; i < depth; i += kAhead) {
+      const int64_t count = std::min(kAhead, depth - i);
+      const float* from[kAhead];
+      for (int64_t j = 0; j < count; ++j) from[j] = SourceRow(a, k + i + j) + row;
+      for (int64_t j = i + kAhead; j < std::min(i + 2 * kAhead, depth); ++j) {
+        const float* next = SourceRow(a, k + j) + row;
+        for (int64_t c = 0; c < rows; c += kTile) __builtin_prefetch(next + c);
+      }
+      kernels_.turn(from, count, rows, to + i * group_, panel);
+    }
+    if (options_.type == ComputeType::kBF16) RoundToBf16(to, CeilDiv(rows, group_) * panel);
+  }
+
   // Rows of a over k in [k, k + depth), `pitch` apart, rounded; their scales for kF8.
   void PackRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth, float* to,
                 int64_t pitch, float* scale) {
@@ -368,14 +388,13 @@ class Product {
       for (int64_t t = 0; t < tiles; ++t) {
         const Panel b = PanelAt(p, tile + t, k, depth);
         for (int64_t m = FirstRow(p, row, tile + t); m < rows; m += group_) {
-          const Group group(a, m, std::min(group_, rows - m));
+          const int64_t n = std::min(group_, rows - m);
           float* const sums = acc + (t * rows + m) * kTile;
+          if (t == 0) a.Fetch(m + group_, std::min(m + 2 * group_, rows), depth);
           if (f8()) {
-            AddFp8(a, m, group, b, sums);
-          } else if (k == 0) {
-            kernels_.whole[0][group.rows](b.tile, depth, group.x, sums, kTile);
+            AddFp8(a, m, n, b, sums);
           } else {
-            kernels_.direct[group.rows](b.tile, depth, group.x, sums);
+            Multiply(k == 0 ? FloatKernels::kStore : FloatKernels::kGoOn, a, m, n, b, sums, kTile);
           }
         }
       }
@@ -400,22 +419,24 @@ class Product {
       const Panel b = PanelAt(p, t, 0, p.depth);
       const bool whole = !f8() && (t + 1) * kTile <= p.cols;
       for (int64_t m = FirstRow(p, row, t); m < rows; m += group_) {
-        const Group group(a, m, std::min(group_, rows - m));
+        const int64_t n = std::min(group_, rows - m);
         float* const c = p.c.row(row + m) + t * kTile;
         // Walking down columns of c, the hardware does not see what comes next.
-        for (int64_t i = 0; i < group.rows; ++i) __builtin_prefetch(c + i * p.c.stride, 1);
+        for (int64_t i = 0; i < n; ++i) __builtin_prefetch(c + i * p.c.stride, 1);
+        if (t == tile) a.Fetch(m + group_, std::min(m + 2 * group_, rows), b.depth);
         if (whole) {
-          kernels_.whole[options_.accumulate][group.rows](b.tile, b.depth, group.x, c, p.c.stride);
+          Multiply(options_.accumulate ? FloatKernels::kAdd : FloatKernels::kStore, a, m, n, b, c,
+                   p.c.stride);
           continue;
         }
         alignas(64) float acc[kMaxRows * kTile];
         if (f8()) {
-          std::fill_n(acc, group.rows * kTile, 0.0f);
-          AddFp8(a, m, group, b, acc);
+          std::fill_n(acc, n * kTile, 0.0f);
+          AddFp8(a, m, n, b, acc);
         } else {
-          kernels_.whole[0][group.rows](b.tile, b.depth, group.x, acc, kTile);
+          Multiply(FloatKernels::kStore, a, m, n, b, acc, kTile);
         }
-        Write(p, row + m, group.rows, t * kTile, acc);
+        Write(p, row + m, n, t * kTile, acc);
       }
     }
   }
@@ -432,16 +453,25 @@ class Product {
     return {{reinterpret_cast<const uint8_t*>(data), nullptr}, scale, depth};
   }
 
-  // Rows of a over some k: packed and rounded, or where they lie.
+  // Rows of a over some k: packed and rounded, turned, or where they lie.
   struct Rows {
-    const float* data;  // packed, else null
-    int64_t pitch;
+    const float* data;   // packed, else null
+    int64_t pitch;       // from one packed row to the next
     const float* scale;  // kF8
+    int64_t panel;       // from a group of turned rows to the next, else 0
     const GemmArg* arg;
     int64_t row, k;
 
     const float* operator[](int64_t r) const {
       return data != nullptr ? data + r * pitch : SourceRow(*arg, row + r) + k;
+    }
+    // Asks for rows [r, end) where they lie: too short a way for the hardware to guess.
+    void Fetch(int64_t r, int64_t end, int64_t depth) const {
+      if (data != nullptr) return;
+      for (; r < end; ++r) {
+        const float* x = (*this)[r];
+        for (int64_t i = 0; i < depth; i += kTile) __builtin_prefetch(x + i);
+      }
     }
   };
   Rows OpenRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth,
@@ -449,30 +479,43 @@ class Product {
     // Rows a multiple of 4 KiB apart fall on the same lines of the cache.
     const bool spread = a.m.stride * static_cast<int64_t>(sizeof(float)) % 4096 != 0;
     if (options_.type == ComputeType::kF32 && !a.transposed && spread) {
-      return {nullptr, 0, nullptr, &a, row, k};
+      return {nullptr, 0, nullptr, 0, &a, row, k};
+    }
+    if (a.transposed && !f8()) {
+      const int64_t panel = depth * group_ + kTile;
+      float* turned = scratch.Take<float>(CeilDiv(rows, group_) * panel);
+      TurnRows(a, row, rows, k, depth, turned, panel);
+      return {turned, 0, nullptr, panel, nullptr, 0, 0};
     }
     const int64_t pitch = CeilDiv(depth, kTile) * kTile;
     float* data = scratch.Take<float>(rows * pitch);
     float* scale = f8() ? scratch.Take<float>(rows) : nullptr;
     PackRows(a, row, rows, k, depth, data, pitch, scale);
-    return {data, pitch, scale, nullptr, 0, 0};
+    return {data, pitch, scale, 0, nullptr, 0, 0};
   }
 
-  // Rows that a kernel takes at once.
-  struct Group {
-    Group(const Rows& a, int64_t first, int64_t n) : rows(n) {
-      for (int64_t i = 0; i < n; ++i) x[i] = a[first + i];
+  // n rows of a, the first a multiple of group_, times the panel. kGoOn: y is 16 wide.
+  void Multiply(FloatKernels::Chain chain, const Rows& a, int64_t m, int64_t n, const Panel& b,
+                float* y, int64_t stride) {
+    if (a.panel != 0) {
+      kernels_.turned[chain][n](b.tile, b.depth, a.data + m / group_ * a.panel, group_, y, stride);
+      return;
     }
-    int64_t rows;
     const float* x[kMaxRows];
-  };
+    for (int64_t i = 0; i < n; ++i) x[i] = a[m + i];
+    if (chain == FloatKernels::kGoOn) {
+      kernels_.direct[n](b.tile, b.depth, x, y);
+    } else {
+      kernels_.whole[chain][n](b.tile, b.depth, x, y, stride);
+    }
+  }
 
-  // acc[i][16] += the group, rows m.. of a, times the panel.
-  void AddFp8(const Rows& a, int64_t m, const Group& group, const Panel& b, float* acc) {
+  // acc[i][16] += n rows of a from m times the panel.
+  void AddFp8(const Rows& a, int64_t m, int64_t n, const Panel& b, float* acc) {
     if (b.depth == 0) return;  // there are no scales
     alignas(64) float partial[kMaxRows * kTile];
-    kernels_.whole[0][group.rows](b.tile, b.depth, group.x, partial, kTile);
-    train_.fold(partial, a.scale + m, b.scale, group.rows, acc);
+    Multiply(FloatKernels::kStore, a, m, n, b, partial, kTile);
+    train_.fold(partial, a.scale + m, b.scale, n, acc);
   }
 
   void Write(const Piece& p, int64_t row, int64_t rows, int64_t col, const float* acc) {
@@ -492,7 +535,7 @@ class Product {
   const Exec& exec_;
   const GemmOptions& options_;
   const internal::TrainTable& train_;
-  const internal::FloatKernels& kernels_;
+  const FloatKernels& kernels_;
   const int64_t group_;
 };
 

@@ -118,14 +118,17 @@ const Probes& ProbesOf(Isa isa) {
   return kPlain;
 }
 
-// The best of several runs of `work` a second: other programs only ever slow a machine down.
+// The best of several runs of `work` a second: other programs only ever slow a machine down. They
+// go on for longer than another program may hold a core.
 template <typename Run>
 double Best(double work, int runs, const Run& run) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point enough = Clock::now() + std::chrono::milliseconds(50);
   double best = 0;
-  for (int i = 0; i < runs; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < runs || Clock::now() < enough; ++i) {
+    const Clock::time_point start = Clock::now();
     run();
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    const std::chrono::duration<double> time = Clock::now() - start;
     best = std::max(best, work / time.count());
   }
   return best;

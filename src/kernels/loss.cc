@@ -73,18 +73,24 @@ Outcome FromTeacher(double log_p) {
 
 double CrossEntropy(const Exec& exec, View2<float> logits, std::span<const int32_t> targets,
                     std::span<const float> weights, float grad_scale, float z_loss,
-                    std::span<float> losses) {
+                    std::span<float> losses, std::span<uint8_t> hits) {
   CHECK(static_cast<int64_t>(targets.size()) == logits.rows);
+  CHECK(hits.empty() || hits.size() == targets.size());
   const TrainTable& table = internal::Train(exec.isa());
   return ForLosses(exec, logits, weights, losses, [&](int64_t r, Workspace&) {
     const auto i = static_cast<size_t>(r);
     CHECK(targets[i] >= 0 && targets[i] < logits.cols);
     float* row = logits.row(r);
     const float target = row[targets[i]];
-    const Exponentials e = Exponentiate(table, row, logits.cols, 1.0f);
-    const double lse = double{e.shift} + std::log(double{e.sum});
+    const float most = table.max(row, logits.cols);
+    if (!hits.empty()) {
+      float* const end = row + targets[i];
+      hits[i] = target == most && std::find(row, end, most) == end ? 1 : 0;
+    }
+    const double sum = double{table.exp_sum(row, logits.cols, 1.0f, most)};
+    const double lse = double{most} + std::log(sum);
     const float scale = grad_scale * weights[i];
-    const double factor = double{scale} * (1 + 2 * double{z_loss} * lse) / double{e.sum};
+    const double factor = double{scale} * (1 + 2 * double{z_loss} * lse) / sum;
     table.scale(row, logits.cols, static_cast<float>(factor));
     row[targets[i]] -= scale;
     return lse - double{target} + double{z_loss} * lse * lse;

@@ -15,10 +15,11 @@ namespace hadal {
 // With lse = log sum_j exp(logits[r, j]):
 //   losses[r] = weights[r] * (lse - logits[r, targets[r]] + z_loss * lse^2)
 //   logits = grad_scale * weights[r] * (p_j (1 + 2 z_loss lse) - [j == target]),  p = softmax
-// targets of rows of weight 0 may be anything; others lie in [0, V).
+// targets of rows of weight 0 may be anything; others lie in [0, V). Where hits has elements, those
+// of rows of other weights become 1 where the target is the likeliest (first of equals), else 0.
 double CrossEntropy(const Exec& exec, View2<float> logits, std::span<const int32_t> targets,
                     std::span<const float> weights, float grad_scale, float z_loss,
-                    std::span<float> losses);
+                    std::span<float> losses, std::span<uint8_t> hits = {});
 
 enum class KlDirection : uint8_t {
   kForward,  // KL(teacher || student) = sum p (log p - log q)

@@ -301,6 +301,16 @@ TEST(CrossEntropy, FiniteDifferencesAndSkippedRows) {
   });
 }
 
+TEST(CrossEntropy, TheFirstOfTheLikeliestIsAHit) {
+  const Exec exec(2, SupportedIsas().back());
+  std::vector<float> logits = {1, 5, 5, 5, 5, 1, 0, 2, 1, 0, 9, 1}, losses(4);
+  const std::vector<int32_t> targets = {1, 1, 2, 1};
+  std::vector<uint8_t> hits(4, 7);
+  CrossEntropy(exec, {logits.data(), 4, 3}, targets, std::vector<float>{1, 1, 1, 0}, 1, 0, losses,
+               hits);
+  EXPECT_EQ(hits, (std::vector<uint8_t>{1, 0, 0, 7}));
+}
+
 TEST(CrossEntropy, ExtremeLogits) {
   const Exec exec(1, SupportedIsas().back());
   std::vector<float> logits = {1e30f, -1e30f, 0, 500, 400, kNaN, 1, 2, 3}, losses(3);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -54,7 +55,8 @@ class MasterSource : public ParamSource {
 
 namespace {
 
-constexpr int64_t kHeadRows = 256;  // logits alive at once
+constexpr int64_t kHeadLogits = 1 << 21;                     // alive at once, where that leaves
+constexpr int64_t kFewHeadRows = 256, kMostHeadRows = 1024;  // some rows for every packed weight
 
 // A row of the residual stream that predicts `target`.
 struct Prediction {
@@ -157,7 +159,6 @@ Prediction Targets(const TrainBatch& batch, int64_t ahead) {
 }  // namespace internal
 
 using internal::Graph;
-using internal::kHeadRows;
 using internal::Logits;
 using internal::Prediction;
 using internal::Step;
@@ -288,10 +289,12 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
   const bool distil = objective.teacher != nullptr && &last.norm == &weights.final_norm;
   const double ce_scale = scale * (distil ? 1 - objective.distill_weight : 1);
   const auto total = static_cast<int64_t>(predict.rows.size());
+  const int64_t most =
+      std::clamp(internal::kHeadLogits / c.vocab, internal::kFewHeadRows, internal::kMostHeadRows);
   double loss = 0;
-  for (int64_t first = 0; first < total; first += kHeadRows) {
+  for (int64_t first = 0; first < total; first += most) {
     head_memory.Reset();
-    const int64_t rows = std::min(kHeadRows, total - first);
+    const int64_t rows = std::min(most, total - first);
     const auto at = static_cast<size_t>(first), n = static_cast<size_t>(rows);
     const auto ids = std::span(predict.rows).subspan(at, n);
     const auto targets = std::span(predict.targets).subspan(at, n);
@@ -303,10 +306,6 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
     RmsNorm(*exec, in, last.norm, c.norm_eps, h);
     const ComputeType type = compute == ComputeType::kF32 ? ComputeType::kF32 : ComputeType::kBF16;
     Gemm(*exec, {h}, {tape->Value(head.from)}, logits, {.type = type});
-    for (size_t r = 0; r < n; ++r) {
-      const float* row = logits.row(static_cast<int64_t>(r));
-      result.correct += std::max_element(row, row + c.vocab) - row == targets[r] ? 1 : 0;
-    }
     result.predicted += rows;
     View2<float> copy;
     if (distil && gradient) {
@@ -314,8 +313,10 @@ double TrainableModel::Impl::Head(const Logits& last, View2<const float> x,
       std::memcpy(copy.data, logits.data, static_cast<size_t>(rows * c.vocab) * sizeof(float));
     }
     auto* losses = head_memory.Take<float>(rows);
+    const std::span<uint8_t> hits = {head_memory.Take<uint8_t>(rows), n};
     loss += CrossEntropy(*exec, logits, targets, row_weights, static_cast<float>(ce_scale),
-                         objective.z_loss, {losses, n});
+                         objective.z_loss, {losses, n}, hits);
+    result.correct += std::accumulate(hits.begin(), hits.end(), int64_t{0});
     if (!gradient) continue;
     if (distil) Distil(objective, logits, copy, first, predict, scale, result);
     const View2<float> dh = head_memory.Matrix(rows, c.width);   // [R, D]

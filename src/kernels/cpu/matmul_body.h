@@ -375,6 +375,37 @@ void WholeFloats(const FloatTile& tile, int64_t k, const float* const* x, float*
   }
 }
 
+template <class S, int M, int kChain>
+void TurnedFloats(const FloatTile& tile, int64_t k, const float* x, int64_t pitch, float* y,
+                  int64_t stride) {
+  typename S::F acc[M];
+  HADAL_UNROLL
+  for (int m = 0; m < M; ++m) {
+    acc[m] = kChain == FloatKernels::kGoOn ? S::Load(y + m * stride) : S::Zero();
+  }
+  const float* w = reinterpret_cast<const float*>(tile.data);
+  for (int64_t i = 0; i < k; ++i, x += pitch, w += kTile) {
+    const typename S::F wi = S::Load(w);
+    HADAL_UNROLL
+    for (int m = 0; m < M; ++m) acc[m] = S::Fma(S::Set(x[m]), wi, acc[m]);
+  }
+  HADAL_UNROLL
+  for (int m = 0; m < M; ++m, y += stride) {
+    S::Store(y, kChain == FloatKernels::kAdd ? S::Fma(S::Set(1), acc[m], S::Load(y)) : acc[m]);
+  }
+}
+
+template <int M>
+void TurnRows(const float* const* from, int64_t k, int64_t cols, float* to, int64_t panel) {
+  for (int64_t i = 0; i < k; ++i, to += M) {
+    const float* row = from[i];
+    float* out = to;
+    int64_t c = 0;
+    for (; c + M <= cols; c += M, out += panel) __builtin_memcpy(out, row + c, M * sizeof(float));
+    for (int64_t r = 0; c + r < cols; ++r) out[r] = row[c + r];
+  }
+}
+
 template <class S, Wide W>
 void Widen(const FloatTile& tile, int64_t k0, int64_t k, float* panel) {
   const uint8_t* w = tile.data;
@@ -392,14 +423,23 @@ constexpr void SetFloatKernels(FloatKernels& kernels) {
     kernels.direct[M] = DirectFloats<S, W, M>;
     kernels.whole[0][M] = WholeFloats<S, W, M, false>;
     kernels.whole[1][M] = WholeFloats<S, W, M, true>;
+    if constexpr (W == Wide::kF32) {
+      kernels.turned[FloatKernels::kStore][M] = TurnedFloats<S, M, FloatKernels::kStore>;
+      kernels.turned[FloatKernels::kAdd][M] = TurnedFloats<S, M, FloatKernels::kAdd>;
+      kernels.turned[FloatKernels::kGoOn][M] = TurnedFloats<S, M, FloatKernels::kGoOn>;
+    }
   }
   if constexpr (M > 1) SetFloatKernels<S, W, M - 1>(kernels);
 }
 
 template <class S, Wide W>
 constexpr FloatKernels MakeFloatKernels() {
-  FloatKernels kernels = {
-      .quad = SingleRow<S, W, 4>, .direct = {}, .whole = {}, .widen = Widen<S, W>};
+  FloatKernels kernels = {.quad = SingleRow<S, W, 4>,
+                          .direct = {},
+                          .whole = {},
+                          .turned = {},
+                          .turn = W == Wide::kF32 ? TurnRows<S::kFloatRows> : nullptr,
+                          .widen = Widen<S, W>};
   SetFloatKernels<S, W, kMaxRows>(kernels);
   return kernels;
 }

@@ -120,10 +120,17 @@ struct FloatKernels {
   void (*quad)(const FloatTile* tiles, int64_t k, const float* x, float* y);
   // Rows 1..float_rows times one tile.
   void (*direct[kMaxRows + 1])(const FloatTile& tile, int64_t k, const float* const* x, float* acc);
-  // The same over the whole of k: row r of y, 16 wide, r * stride from y, is the sum, or with 1
-  // gets it added.
+  // What becomes of y: the sum, y and the sum, or the chain of sums that y began.
+  enum Chain { kStore, kAdd, kGoOn };
+  // The same over the whole of k, kStore or kAdd: row r of y, 16 wide, is at y + r * stride.
   void (*whole[2][kMaxRows + 1])(const FloatTile& tile, int64_t k, const float* const* x, float* y,
                                  int64_t stride);
+  // The same for rows of x that lie turned: element i of row r at x[i * pitch + r]. f32 only.
+  void (*turned[3][kMaxRows + 1])(const FloatTile& tile, int64_t k, const float* x, int64_t pitch,
+                                  float* y, int64_t stride);
+  // Rows of x for `turned`, with a pitch of float_rows, from k rows of `cols` elements: row c of x
+  // begins at to[c / float_rows * panel + c % float_rows]. f32 only.
+  void (*turn)(const float* const* from, int64_t k, int64_t cols, float* to, int64_t panel);
   // panel[k][16] = the tile in f32 (k0 a multiple of kFp8Run).
   void (*widen)(const FloatTile& tile, int64_t k0, int64_t k, float* panel);
 };
