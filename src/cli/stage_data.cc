@@ -132,7 +132,7 @@ Result<TokenizerStage> ReadTokenizer(const StageCall& call) {
   static constexpr std::array<std::string_view, 2> kPatterns = {"deepseek-v3", "gpt-2"};
   ConfigTable& t = call.table;
   TokenizerStage stage;
-  stage.options.vocab_size = TRY(t.Integer("vocab_size", 300, 1 << 24, 4096));
+  stage.options.vocab_size = TRY(t.Integer("vocab_size", 276, 1 << 24, 4096));
   stage.options.digits =
       static_cast<BpeTrainerOptions::Digits>(TRY(t.Choice("digits", kDigits, 1)));
   stage.options.pattern =
