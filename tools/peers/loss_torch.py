@@ -75,7 +75,11 @@ def theirs(run, text, minutes):
 
 
 def reached(points, loss):
-    return next((s for s, value in points if value <= loss), None)
+    """Seconds, between two validations by a straight line; None before the first or after the last."""
+    for (s0, v0), (s1, v1) in zip(points, points[1:]):
+        if v1 <= loss <= v0:
+            return s0 + (s1 - s0) * (v0 - loss) / (v0 - v1)
+    return None
 
 
 def main():
