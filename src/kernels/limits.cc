@@ -166,4 +166,11 @@ MachineLimits MeasureLimits(const Exec& exec) {
   return limits;
 }
 
+MachineLimits Highest(const MachineLimits& a, const MachineLimits& b) {
+  return {.read_bytes = std::max(a.read_bytes, b.read_bytes),
+          .f32_ops = std::max(a.f32_ops, b.f32_ops),
+          .int8_ops = std::max(a.int8_ops, b.int8_ops),
+          .wide_int8_ops = std::max(a.wide_int8_ops, b.wide_int8_ops)};
+}
+
 }  // namespace hadal

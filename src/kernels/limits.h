@@ -20,4 +20,7 @@ double PeakOps(const MachineLimits& limits, DType type);
 // Takes about 0.3 s and 256 MB.
 MachineLimits MeasureLimits(const Exec& exec);
 
+// The higher of each: other programs only ever slow a machine down.
+MachineLimits Highest(const MachineLimits& a, const MachineLimits& b);
+
 }  // namespace hadal

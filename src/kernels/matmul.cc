@@ -157,8 +157,10 @@ void WriteTile(const Job& job, int64_t row, int64_t rows, int64_t tile, const fl
   const int64_t count = std::min<int64_t>(kTile, job.w->rows - n);
   for (int64_t m = 0; m < rows; ++m) {
     float* y = job.y.row(row + m) + n;
-    if (job.bias == nullptr) {
-      std::memcpy(y, acc + m * kTile, static_cast<size_t>(count) * sizeof(float));
+    if (job.bias == nullptr && count == kTile) {
+      std::memcpy(y, acc + m * kTile, kTile * sizeof(float));  // of a known size: no call
+    } else if (job.bias == nullptr) {
+      std::copy_n(acc + m * kTile, count, y);
     } else {
       for (int64_t i = 0; i < count; ++i) y[i] = acc[m * kTile + i] + job.bias[n + i];
     }
@@ -348,7 +350,8 @@ PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
 PackedMatrix::~PackedMatrix() = default;
 
 Result<PackedMatrix> PackedMatrix::Pack(const Exec& exec, DType type, const void* data,
-                                        int64_t rows, int64_t cols, const float* fp8_scale) {
+                                        int64_t rows, int64_t cols, const float* fp8_scale,
+                                        Arena* arena) {
   const std::string name(Info(type).name);
   if (!internal::IsBlockType(type) && !internal::IsFloatType(type)) {
     return Error{Code::kUnsupported, name + " is no type of weights to multiply with"};
@@ -374,14 +377,17 @@ Result<PackedMatrix> PackedMatrix::Pack(const Exec& exec, DType type, const void
     impl.scale_data = Buffer(static_cast<size_t>(count) * sizeof(float));
     std::copy_n(fp8_scale, count, impl.scale_data.as<float>());
   }
-  impl.tile_data = Buffer(static_cast<size_t>(impl.tiles * impl.tile_bytes));
+  const auto bytes = static_cast<size_t>(impl.tiles * impl.tile_bytes);
+  if (arena == nullptr) impl.own = Buffer(bytes);
+  impl.tile_data = arena == nullptr ? impl.own.data() : arena->Take(bytes);
   constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
   std::atomic<int64_t> bad_row{kNone};
   exec.pool().For(impl.tiles, [&](int64_t t, int) {
     const int64_t row = t * kTile;
     const int count = static_cast<int>(std::min<int64_t>(kTile, rows - row));
-    const int64_t bad = internal::PackTile(impl, static_cast<const uint8_t*>(data), row, count,
-                                           impl.tile_data.as<uint8_t>() + t * impl.tile_bytes);
+    const int64_t bad =
+        internal::PackTile(impl, static_cast<const uint8_t*>(data), row, count,
+                           reinterpret_cast<uint8_t*>(impl.tile_data) + t * impl.tile_bytes);
     if (bad < 0) return;
     int64_t seen = bad_row.load();
     while (bad < seen && !bad_row.compare_exchange_weak(seen, bad)) {
@@ -404,7 +410,7 @@ int64_t PackedMatrix::rows() const { return impl_->rows; }
 int64_t PackedMatrix::cols() const { return impl_->cols; }
 DType PackedMatrix::type() const { return impl_->type; }
 int64_t PackedMatrix::bytes() const {
-  return static_cast<int64_t>(impl_->tile_data.bytes() + impl_->scale_data.bytes());
+  return impl_->tiles * impl_->tile_bytes + static_cast<int64_t>(impl_->scale_data.bytes());
 }
 
 void PackedMatrix::Row(int64_t r, float* out) const {

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "kernels/exec.h"
+#include "tensor/buffer.h"
 #include "tensor/dtype.h"
 #include "tensor/view.h"
 
@@ -34,9 +35,11 @@ class PackedMatrix {
 
   // data: N rows of RowBytes(type, K) bytes, row after row. For F8_E4M3, `fp8_scale` is
   // [ceil(N/128), ceil(K/128)]. Errors: K not a whole number of blocks; NaN or Inf among the
-  // weights or scales (kNumeric, naming the row). Parallel over tiles.
+  // weights or scales (kNumeric, naming the row). Parallel over tiles. They are in `arena`, which
+  // must live longer, or if it is null in memory of their own.
   static Result<PackedMatrix> Pack(const Exec& exec, DType type, const void* data, int64_t rows,
-                                   int64_t cols, const float* fp8_scale = nullptr);
+                                   int64_t cols, const float* fp8_scale = nullptr,
+                                   Arena* arena = nullptr);
   // Exact bytes Pack() will hold, for plans made from a config alone.
   static int64_t PackedBytes(DType type, int64_t rows, int64_t cols);
 

@@ -82,7 +82,7 @@ class Builder {
     if (spec.name == "model.embed_tokens.weight") embed_bytes_ = bytes;
     if (!packs_) return PackedMatrix();
     Result<PackedMatrix> packed =
-        PackedMatrix::Pack(*exec_, m.type, m.data, m.rows, m.cols, m.fp8_scale);
+        PackedMatrix::Pack(*exec_, m.type, m.data, m.rows, m.cols, m.fp8_scale, &weights_.tiles);
     if (!packed.ok()) return Named(spec, std::move(packed).error());
     return packed;
   }

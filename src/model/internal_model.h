@@ -77,6 +77,7 @@ struct MtpWeights {
 };
 
 struct ModelWeights {
+  Arena tiles;         // of the packed matrices
   Weight embed, head;  // head is empty when tied
   Vector final_norm;
   std::vector<LayerWeights> layers;

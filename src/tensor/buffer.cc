@@ -24,9 +24,8 @@ size_t MappedBytes(size_t bytes) {
 
 }  // namespace
 
-// Large blocks come straight from the system: their pages are zero already, and asking for all of
-// them at once keeps page faults out of steps.
-Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+// Large blocks come straight from the system: their pages are zero already.
+Buffer::Buffer(size_t bytes, Pages pages) : bytes_(bytes) {
   if (bytes == 0) return;
   if (bytes < kHugePage) {
     const size_t size = RoundUp(bytes, kAlign);
@@ -45,6 +44,7 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   if (lead > 0) munmap(raw, lead);
   if (lead < kHugePage) munmap(data_ + size, kHugePage - lead);
   madvise(data_, size, MADV_HUGEPAGE);
+  if (pages == Pages::kWhenTouched) return;
   if (madvise(data_, size, MADV_POPULATE_WRITE) != 0) std::memset(data_, 0, size);
 }
 
@@ -54,6 +54,18 @@ Buffer::~Buffer() {
   } else {
     munmap(data_, MappedBytes(bytes_));
   }
+}
+
+std::byte* Arena::Take(size_t bytes) {
+  constexpr size_t kShared = 16 * kHugePage;
+  bytes = RoundUp(std::max<size_t>(bytes, 1), kAlign);
+  if (bytes >= kHugePage) return blocks_.emplace_back(bytes).data();
+  if (bytes > left_) {
+    next_ = blocks_.emplace_back(kShared, Buffer::Pages::kWhenTouched).data();
+    left_ = kShared;
+  }
+  left_ -= bytes;
+  return std::exchange(next_, next_ + bytes);
 }
 
 Workspace::Workspace(size_t initial_bytes) {

@@ -1,4 +1,4 @@
-// Buffer owns memory; Workspace lends it for one step.
+// Buffer owns memory; Arena lends it for good, Workspace for one step.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,12 @@ namespace hadal {
 // checked against a plan before they get here.
 class Buffer {
  public:
+  // When the system gives a large block its pages: at once, which keeps page faults out of steps,
+  // or as each is touched.
+  enum class Pages : uint8_t { kNow, kWhenTouched };
+
   Buffer() = default;
-  explicit Buffer(size_t bytes);
+  explicit Buffer(size_t bytes, Pages pages = Pages::kNow);
   Buffer(Buffer&& o) noexcept
       : data_(std::exchange(o.data_, nullptr)), bytes_(std::exchange(o.bytes_, 0)) {}
   Buffer& operator=(Buffer&& o) noexcept {
@@ -38,6 +42,19 @@ class Buffer {
  private:
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
+};
+
+// Lends blocks that live as long as it does: zero, aligned to 64 bytes. Those too small for huge
+// pages of their own share them: pages of 4 KiB would cost a fault each to fill and stop the
+// hardware's prefetching at each end.
+class Arena {
+ public:
+  std::byte* Take(size_t bytes);
+
+ private:
+  std::vector<Buffer> blocks_;
+  std::byte* next_ = nullptr;  // in the newest of the shared blocks
+  size_t left_ = 0;
 };
 
 // Bump arena. Take() hands out 64-byte aligned memory that lives until Reset(). When a step needs

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace hadal {
 namespace {
@@ -38,6 +40,29 @@ TEST(Buffer, MoveHandsTheMemoryOver) {
   c = std::move(b);
   EXPECT_EQ(c.data(), data);
   EXPECT_EQ(c.bytes(), 128u);
+}
+
+// Small blocks share memory, which grows; a large one comes alone between them.
+TEST(Arena, LendsZeroedAlignedBlocksThatDoNotOverlapOrMove) {
+  constexpr size_t kSmall = 1000001, kLarge = size_t{3} << 20;
+  Arena arena;
+  std::vector<std::byte*> blocks;
+  for (int i = 0; i < 60; ++i) {
+    const size_t bytes = i == 30 ? kLarge : kSmall;
+    std::byte* block = arena.Take(bytes);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 64, 0u);
+    EXPECT_TRUE(std::all_of(block, block + bytes, [](std::byte b) { return b == std::byte{0}; }));
+    std::fill_n(block, bytes, static_cast<std::byte>(i + 1));
+    blocks.push_back(block);
+  }
+  const Arena moved = std::move(arena);
+  for (int i = 0; i < 60; ++i) {
+    const auto own = static_cast<std::byte>(i + 1);
+    const size_t bytes = i == 30 ? kLarge : kSmall;
+    EXPECT_TRUE(std::all_of(blocks[static_cast<size_t>(i)], blocks[static_cast<size_t>(i)] + bytes,
+                            [own](std::byte b) { return b == own; }))
+        << i;
+  }
 }
 
 TEST(Workspace, TakesAreAlignedAndApart) {

@@ -184,7 +184,13 @@ struct Avx2 {
     return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(s, _mm_shuffle_epi32(s, 0xb1))));
   }
   static void Quantise(const float* x, int64_t blocks, XBlock* out) {
-    for (int64_t b = 0; b < blocks; ++b, x += 32) QuantiseBlock(x, out[b]);
+    for (int64_t b = 0; b < blocks; ++b, x += 32) {
+      // Both are larger than the caches of a core, and a block is short work.
+      _mm_prefetch(reinterpret_cast<const char*>(x + 192), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(x + 208), _MM_HINT_T0);
+      __builtin_prefetch(out + b + 6, 1);
+      QuantiseBlock(x, out[b]);
+    }
   }
   static HADAL_INLINE void QuantiseBlock(const float* x, XBlock& out) {
     const __m256 v0 = _mm256_loadu_ps(x), v1 = _mm256_loadu_ps(x + 8);

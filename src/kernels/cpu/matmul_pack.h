@@ -15,11 +15,14 @@ struct PackedMatrix::Impl {
   DType type = DType::kF32;
   int64_t rows = 0, cols = 0;
   int64_t tiles = 0, tile_bytes = 0;
-  Buffer tile_data;
-  Buffer scale_data;       // FP8 only
-  int64_t scale_cols = 0;  // f32 scales per 128 rows
+  Buffer own;                      // empty if the tiles live in an arena
+  std::byte* tile_data = nullptr;  // [tiles][tile_bytes]
+  Buffer scale_data;               // FP8 only
+  int64_t scale_cols = 0;          // f32 scales per 128 rows
 
-  const uint8_t* tile(int64_t t) const { return tile_data.as<const uint8_t>() + t * tile_bytes; }
+  const uint8_t* tile(int64_t t) const {
+    return reinterpret_cast<const uint8_t*>(tile_data) + t * tile_bytes;
+  }
   // The scales of tile t; a tile of 16 rows lies in one run of 128.
   const float* scale(int64_t t) const {
     if (type != DType::kF8E4M3) return nullptr;
