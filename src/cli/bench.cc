@@ -116,7 +116,7 @@ Result<double> DecodeSpeed(Model& model, int64_t prompt, int64_t generate, int64
   return tokens > 0 ? static_cast<double>(tokens) / SecondsSince(start) : 0.0;
 }
 
-// Three prompts of it.
+// Adds the tokens a second of three prompts.
 Status PrefillSpeeds(Model& model, int64_t prompt, std::vector<double>& out) {
   EngineOptions options;
   options.context = prompt + 2;

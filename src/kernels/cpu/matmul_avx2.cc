@@ -185,7 +185,7 @@ struct Avx2 {
   }
   static void Quantise(const float* x, int64_t blocks, XBlock* out) {
     for (int64_t b = 0; b < blocks; ++b, x += 32) {
-      // Both are larger than the caches of a core, and a block is short work.
+      // With the rows of a prompt both are larger than the caches of a core.
       _mm_prefetch(reinterpret_cast<const char*>(x + 192), _MM_HINT_T0);
       _mm_prefetch(reinterpret_cast<const char*>(x + 208), _MM_HINT_T0);
       __builtin_prefetch(out + b + 6, 1);
