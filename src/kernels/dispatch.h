@@ -50,6 +50,16 @@ inline const MatMulKernels& Products(Isa isa) {
 // The f32 product kernel of up to kMaxRows rows.
 inline const FloatKernels& F32Products(Isa isa) { return Products(isa).floats[0]; }
 
+// Products of bf16 pairs, or null where the machine has no instructions for them.
+inline const PairKernels* PairProducts(Isa isa) {
+#if defined(__x86_64__)
+  static const bool has_bf16 = __builtin_cpu_supports("avx512bf16");
+  if (isa == Isa::kAvx512 && has_bf16) return &Avx512PairKernels();
+#endif
+  static_cast<void>(isa);
+  return nullptr;
+}
+
 inline constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Calls body(begin, end, worker) for runs of about 8192 elements' worth of rows.

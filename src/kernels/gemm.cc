@@ -9,6 +9,10 @@
 #include "kernels/fp8.h"
 #include "tensor/half.h"
 
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 namespace hadal {
 namespace {
 
@@ -16,6 +20,7 @@ using internal::CeilDiv;
 using internal::FloatKernels;
 using internal::kMaxRows;
 using internal::kTile;
+using internal::PairKernels;
 
 constexpr int64_t kDepth = 256;          // k of one pass: a tile of b fills half of a 32 KiB L1
 constexpr int64_t kRowChunk = 192;       // rows of a beside it: 192 KiB of L2
@@ -27,12 +32,13 @@ constexpr int64_t kAhead = 8;            // rows asked for ahead of those that a
 constexpr int64_t kLeastTask =
     1 << 17;  // multiply-adds under which a task costs more than it gains
 
-// A product over some of its columns, b packed as tiles of 16 columns: [tile][k][16].
+// A product over some of its columns, b packed as tiles of 16 columns: [tile][width][16].
 struct Piece {
   const GemmArg* a;
   const GemmArg* b;
   View2<float> c;  // these columns
   int64_t col, cols, depth;
+  int64_t width;  // of a packed row, in floats
   float* packed = nullptr;
   float* scales = nullptr;        // kF8: [tile][runs of k][16]
   const float* blocks = nullptr;  // kF8 weights: [ceil(N / 128)][runs of k], of all columns
@@ -59,8 +65,43 @@ bool SameOperand(const GemmArg& x, const GemmArg& y) {
 }
 
 void RoundToBf16(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = BF16ToF32(F32ToBF16(x[i]));
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x[i]);
+    const uint32_t kept = (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits;
+    x[i] = BF16ToF32(F32ToBF16(std::bit_cast<float>(kept)));
+  }
 }
+
+// Lines of `width` floats exchanged in pairs, for chains that want the odd k before the even one.
+// An odd count gets a last line of zeros first.
+void SwapPairs(float* x, int64_t count, int64_t width) {
+  if (count % 2 != 0) std::fill_n(x + count * width, width, 0.0f);
+  for (int64_t i = 0; i < count; i += 2, x += 2 * width) std::swap_ranges(x, x + width, x + width);
+}
+
+// While it lives, denormals that this thread reads or makes are zeros.
+class FlushDenormals {
+ public:
+  explicit FlushDenormals(bool flush) {
+#if defined(__x86_64__)
+    if (flush) _mm_setcsr(before_ | 0x8040);  // FTZ and DAZ
+#else
+    static_cast<void>(flush);
+#endif
+  }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+  ~FlushDenormals() {
+#if defined(__x86_64__)
+    _mm_setcsr(before_);
+#endif
+  }
+
+ private:
+#if defined(__x86_64__)
+  unsigned before_ = _mm_getcsr();
+#endif
+};
 
 // Bits that order as magnitudes do, NaN last; signed, which SSE2 can compare.
 int32_t Magnitude(float x) { return std::bit_cast<int32_t>(x) & 0x7fffffff; }
@@ -113,7 +154,8 @@ class Product {
       : exec_(exec),
         options_(options),
         train_(internal::Train(exec.isa())),
-        kernels_(internal::F32Products(exec.isa())),
+        pairs_(options.type == ComputeType::kBF16 ? internal::PairProducts(exec.isa()) : nullptr),
+        kernels_(pairs_ != nullptr ? pairs_->products : internal::F32Products(exec.isa())),
         group_(internal::Products(exec.isa()).float_rows) {}
 
   void Run(std::span<const GemmJob> jobs) {
@@ -140,12 +182,19 @@ class Product {
   }
 
  private:
-  static int64_t PackedFloats(const Piece& p) { return p.shares ? 0 : p.tiles() * kTile * p.depth; }
+  static int64_t PackedFloats(const Piece& p) { return p.shares ? 0 : p.tiles() * kTile * p.width; }
   static int64_t ColumnsAtOnce(int64_t depth) {
     return std::max<int64_t>(kFp8Group,
                              kMaxPacked / std::max<int64_t>(1, depth) / kFp8Group * kFp8Group);
   }
   bool f8() const { return options_.type == ComputeType::kF8; }
+  bool bf16() const { return options_.type == ComputeType::kBF16; }
+  // Floats that n elements along k take when packed: a pair of bf16 is one, or is two of which the
+  // odd one comes first.
+  int64_t Packed(int64_t n) const {
+    if (!bf16()) return n;
+    return pairs_ != nullptr ? CeilDiv(n, 2) : CeilDiv(n, 2) * 2;
+  }
 
   // A matrix with itself: element (j, i) is the very chain of (i, j).
   bool Mirrored(const GemmJob& job) const {
@@ -195,6 +244,7 @@ class Product {
                             .col = col,
                             .cols = n,
                             .depth = depth,
+                            .width = Packed(depth),
                             .blocks = blocks,
                             .shares = shares,
                             .mirrored = Mirrored(job)};
@@ -256,14 +306,18 @@ class Product {
     const int64_t tile = task % groups * kPackTiles, k = task / groups * kPackDepth;
     const int64_t tiles = std::min(kPackTiles, p.tiles() - tile);
     const int64_t depth = std::min(kPackDepth, p.depth - k);
+    if (pairs_ != nullptr) return PackPairs(p, tile, tiles, k, depth);
     if (p.b->transposed) {
       CopyColumns(p, tile, tiles, k, depth);
     } else {
       for (int64_t t = tile; t < tile + tiles; ++t) TransposeTile(p, t, k, depth);
     }
     for (int64_t t = tile; t < tile + tiles; ++t) {
-      float* x = p.packed + (t * p.depth + k) * kTile;
-      if (options_.type == ComputeType::kBF16) RoundToBf16(x, depth * kTile);
+      float* x = PackedTile(p, t, k);
+      if (bf16()) {
+        RoundToBf16(x, depth * kTile);
+        SwapPairs(x, depth, kTile);
+      }
       for (int64_t r = 0; f8() && r < depth; r += kFp8Group) {
         const int64_t run = (k + r) / kFp8Group;
         const float* fixed = p.blocks == nullptr
@@ -275,21 +329,53 @@ class Product {
     }
   }
 
-  void TransposeTile(const Piece& p, int64_t tile, int64_t k, int64_t depth) {
-    const int64_t count = std::min<int64_t>(kTile, p.cols - tile * kTile);
-    const float* rows[kTile];
-    for (int64_t i = 0; i < count; ++i) rows[i] = SourceRow(*p.b, p.col + tile * kTile + i) + k;
-    train_.transpose(rows, count, depth, p.packed + (tile * p.depth + k) * kTile, kTile);
+  float* PackedTile(const Piece& p, int64_t tile, int64_t k) const {
+    return p.packed + (tile * p.width + Packed(k)) * kTile;
   }
 
-  static void CopyColumns(const Piece& p, int64_t tile, int64_t tiles, int64_t k, int64_t depth) {
+  void PackPairs(const Piece& p, int64_t tile, int64_t tiles, int64_t k, int64_t depth) {
+    float* to = PackedTile(p, tile, k);
+    if (!p.b->transposed) {
+      for (int64_t t = tile; t < tile + tiles; ++t, to += p.width * kTile) {
+        const float* rows[kTile];
+        const int64_t count = TileRows(p, t, k, rows);
+        pairs_->transpose(rows, count, depth, to);
+      }
+      return;
+    }
+    const int64_t first = p.col + tile * kTile;
+    const int64_t cols = std::min(tiles * kTile, p.cols - tile * kTile);
+    for (int64_t i = k; i < k + depth; i += 2, to += kTile) {
+      for (int64_t next = i + kAhead; next < std::min(i + kAhead + 2, k + depth); ++next) {
+        const float* row = SourceRow(*p.b, next) + first;
+        for (int64_t c = 0; c < cols; c += kTile) __builtin_prefetch(row + c);
+      }
+      const float* odd = i + 1 < k + depth ? SourceRow(*p.b, i + 1) + first : nullptr;
+      pairs_->zip(SourceRow(*p.b, i) + first, odd, cols, to, p.width * kTile);
+    }
+  }
+
+  // Where the rows of a tile of a plain b lie; how many there are.
+  static int64_t TileRows(const Piece& p, int64_t tile, int64_t k, const float* (&rows)[kTile]) {
+    const int64_t count = std::min<int64_t>(kTile, p.cols - tile * kTile);
+    for (int64_t i = 0; i < count; ++i) rows[i] = SourceRow(*p.b, p.col + tile * kTile + i) + k;
+    return count;
+  }
+
+  void TransposeTile(const Piece& p, int64_t tile, int64_t k, int64_t depth) {
+    const float* rows[kTile];
+    const int64_t count = TileRows(p, tile, k, rows);
+    train_.transpose(rows, count, depth, PackedTile(p, tile, k), kTile);
+  }
+
+  void CopyColumns(const Piece& p, int64_t tile, int64_t tiles, int64_t k, int64_t depth) {
     for (int64_t i = k; i < k + depth; ++i) {
       const float* from = SourceRow(*p.b, i) + p.col + tile * kTile;
       const float* next = SourceRow(*p.b, std::min(i + kAhead, k + depth - 1)) + p.col;
       for (int64_t t = tile; t < tile + tiles; ++t) __builtin_prefetch(next + t * kTile);
       int64_t rest = p.cols - tile * kTile;
       for (int64_t t = tile; t < tile + tiles; ++t, from += kTile, rest -= kTile) {
-        float* to = p.packed + (t * p.depth + i) * kTile;
+        float* to = PackedTile(p, t, k) + (i - k) * kTile;
         if (rest >= kTile) {
           std::memcpy(to, from, kTile * sizeof(float));
         } else {
@@ -323,7 +409,8 @@ class Product {
           break;
         }
       }
-      p.row_chunk = CeilDiv(rows, 6) * 6;
+      const int64_t group = std::max<int64_t>(group_, 6);
+      p.row_chunk = CeilDiv(rows, group) * group;
       p.tile_chunk = tiles;
       p.tile_tasks = CeilDiv(p.tiles(), tiles);
       p.end_task = tasks += Tasks(p);
@@ -333,7 +420,8 @@ class Product {
 
   // Rows of a transposed a, as the kernels for turned rows take them.
   void TurnRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth, float* to,
-                int64_t panel) {
+                int64_t panel, Workspace& scratch) {
+    if (pairs_ != nullptr) return TurnPairs(a, row, rows, k, depth, to, panel, scratch);
     for (int64_t i = 0; i < depth; i += kAhead) {
       const int64_t count = std::min(kAhead, depth - i);
       const float* from[kAhead];
@@ -344,12 +432,43 @@ class Product {
       }
       kernels_.turn(from, count, rows, to + i * group_, panel);
     }
-    if (options_.type == ComputeType::kBF16) RoundToBf16(to, CeilDiv(rows, group_) * panel);
+    for (int64_t r = 0; bf16() && r < rows; r += group_, to += panel) {
+      RoundToBf16(to, depth * group_);
+      SwapPairs(to, depth, group_);
+    }
+  }
+
+  void TurnPairs(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth, float* to,
+                 int64_t panel, Workspace& scratch) {
+    const Workspace::Position mark = scratch.Mark();
+    const int64_t width = CeilDiv(rows, kTile) * kTile;
+    float* zipped = scratch.Take<float>(kAhead * width);
+    const float* from[kAhead];
+    for (int64_t j = 0; j < kAhead; ++j) from[j] = zipped + j * width;
+    for (int64_t i = 0; i < depth; i += 2 * kAhead) {
+      const int64_t count = std::min(2 * kAhead, depth - i);
+      for (int64_t j = i + count; j < std::min(i + count + 2 * kAhead, depth); ++j) {
+        const float* next = SourceRow(a, k + j) + row;
+        for (int64_t c = 0; c < rows; c += kTile) __builtin_prefetch(next + c);
+      }
+      for (int64_t j = 0; j < count; j += 2) {
+        const float* odd = j + 1 < count ? SourceRow(a, k + i + j + 1) + row : nullptr;
+        pairs_->zip(SourceRow(a, k + i + j) + row, odd, rows, zipped + j / 2 * width, kTile);
+      }
+      kernels_.turn(from, CeilDiv(count, 2), rows, to + i / 2 * group_, panel);
+    }
+    scratch.Release(mark);
   }
 
   // Rows of a over k in [k, k + depth), `pitch` apart, rounded; their scales for kF8.
   void PackRows(const GemmArg& a, int64_t row, int64_t rows, int64_t k, int64_t depth, float* to,
                 int64_t pitch, float* scale) {
+    if (pairs_ != nullptr) {
+      for (int64_t r = 0; r < rows; ++r) {
+        pairs_->round(SourceRow(a, row + r) + k, depth, to + r * pitch);
+      }
+      return;
+    }
     if (a.transposed) {
       for (int64_t i = 0; i < depth; i += kTile) {
         const int64_t count = std::min<int64_t>(kTile, depth - i);
@@ -367,6 +486,7 @@ class Product {
         scale[r] = QuantiseRow(to + r * pitch, depth);
       } else {
         RoundToBf16(to + r * pitch, depth);
+        SwapPairs(to + r * pitch, depth, 1);
       }
     }
   }
@@ -374,7 +494,9 @@ class Product {
   void RunTask(const Piece& p, int64_t row, int64_t tile, Workspace& scratch) {
     const int64_t rows = std::min(p.row_chunk, p.c.rows - row);
     const int64_t tiles = std::min(p.tile_chunk, p.tiles() - tile);
-    const int64_t passes = CeilDiv(p.depth, f8() ? kFp8Group : kDepth);
+    const FlushDenormals flush(bf16());
+    const int64_t most = f8() ? kFp8Group : pairs_ != nullptr ? 2 * kDepth : kDepth;
+    const int64_t passes = CeilDiv(p.depth, most);
     scratch.Reset();
     if (passes <= 1) return RunPass(p, row, rows, tile, tiles, scratch);
     const int64_t step = f8() ? kFp8Group : CeilDiv(CeilDiv(p.depth, passes), kTile) * kTile;
@@ -448,9 +570,9 @@ class Product {
     int64_t depth;
   };
   Panel PanelAt(const Piece& p, int64_t tile, int64_t k, int64_t depth) const {
-    const float* data = p.packed + (tile * p.depth + k) * kTile;
+    const float* data = PackedTile(p, tile, k);
     const float* scale = f8() ? p.scales + (tile * p.runs() + k / kFp8Group) * kTile : nullptr;
-    return {{reinterpret_cast<const uint8_t*>(data), nullptr}, scale, depth};
+    return {{reinterpret_cast<const uint8_t*>(data), nullptr}, scale, Packed(depth)};
   }
 
   // Rows of a over some k: packed and rounded, turned, or where they lie.
@@ -482,12 +604,12 @@ class Product {
       return {nullptr, 0, nullptr, 0, &a, row, k};
     }
     if (a.transposed && !f8()) {
-      const int64_t panel = depth * group_ + kTile;
+      const int64_t panel = Packed(depth) * group_ + kTile;
       float* turned = scratch.Take<float>(CeilDiv(rows, group_) * panel);
-      TurnRows(a, row, rows, k, depth, turned, panel);
+      TurnRows(a, row, rows, k, depth, turned, panel, scratch);
       return {turned, 0, nullptr, panel, nullptr, 0, 0};
     }
-    const int64_t pitch = CeilDiv(depth, kTile) * kTile;
+    const int64_t pitch = CeilDiv(Packed(depth), kTile) * kTile;
     float* data = scratch.Take<float>(rows * pitch);
     float* scale = f8() ? scratch.Take<float>(rows) : nullptr;
     PackRows(a, row, rows, k, depth, data, pitch, scale);
@@ -535,6 +657,7 @@ class Product {
   const Exec& exec_;
   const GemmOptions& options_;
   const internal::TrainTable& train_;
+  const PairKernels* const pairs_;  // bf16 by instructions for it, else null
   const FloatKernels& kernels_;
   const int64_t group_;
 };

@@ -4,7 +4,9 @@
 //
 // Order of sums. Output (i, j) is a function of the operands' elements (i, .) and (j, .) alone:
 //   kF32   one chain of fma over k in order from 0; the bits of MatMul on F32 weights.
-//   kBF16  the same after rounding both operands to bf16 (nearest even); products are exact.
+//   kBF16  the same after rounding both operands to bf16 (nearest even), but of each pair of k the
+//          odd one first, a last fellow of 0 to an odd depth, and all denormals (of the operands,
+//          of each sum, of c) are 0 of their sign: what VDPBF16PS computes, here on any machine.
 //   kF8    operands quantised to e4m3 as kernels/fp8.h defines. For each run of 128 k in order:
 //          partial = one chain of fma from 0 over the e4m3 values, then
 //          acc = fma(partial, scale_a * scale_b, acc), acc from 0.

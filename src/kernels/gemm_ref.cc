@@ -20,6 +20,8 @@ struct Operand {
   float& Scale(int64_t i, int64_t k) { return scale[static_cast<size_t>(i * depth + k)]; }
 };
 
+float Flush(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+
 // Elements [i0, i1) x [k0, k1) are one group.
 void QuantizeGroup(Operand& x, int64_t i0, int64_t i1, int64_t k0, int64_t k1) {
   uint32_t largest = 0;
@@ -46,7 +48,7 @@ Operand Read(const GemmArg& arg, ComputeType type, bool blocks) {
       int64_t row = arg.transposed ? k : i;
       if (!arg.ids.empty()) row = arg.ids[static_cast<size_t>(row)];
       const float v = arg.m.row(row)[arg.transposed ? i : k];
-      x.At(i, k) = type == ComputeType::kBF16 ? BF16ToF32(F32ToBF16(v)) : v;
+      x.At(i, k) = type == ComputeType::kBF16 ? BF16ToF32(F32ToBF16(Flush(v))) : v;
     }
   }
   if (type != ComputeType::kF8) return x;
@@ -61,7 +63,15 @@ Operand Read(const GemmArg& arg, ComputeType type, bool blocks) {
 
 float Sum(Operand& a, Operand& b, int64_t i, int64_t j, ComputeType type) {
   float acc = 0;
-  if (type != ComputeType::kF8) {
+  if (type == ComputeType::kBF16) {
+    for (int64_t k = 0; k < a.depth; k += 2) {
+      const bool pair = k + 1 < a.depth;
+      acc = Flush(std::fma(pair ? a.At(i, k + 1) : 0.0f, pair ? b.At(j, k + 1) : 0.0f, acc));
+      acc = Flush(std::fma(a.At(i, k), b.At(j, k), acc));
+    }
+    return acc;
+  }
+  if (type == ComputeType::kF32) {
     for (int64_t k = 0; k < a.depth; ++k) acc = std::fma(a.At(i, k), b.At(j, k), acc);
     return acc;
   }
@@ -83,8 +93,12 @@ void GemmRef(const GemmArg& a, const GemmArg& b, View2<float> c, const GemmOptio
   Operand right = Read(b, options.type, options.b_is_weight);
   for (int64_t i = 0; i < c.rows; ++i) {
     for (int64_t j = 0; j < c.cols; ++j) {
-      const float sum = Sum(left, right, i, j, options.type);
-      c.row(i)[j] = options.accumulate ? c.row(i)[j] + sum : sum;
+      float sum = Sum(left, right, i, j, options.type);
+      if (options.accumulate) {
+        const bool flush = options.type == ComputeType::kBF16;
+        sum = flush ? Flush(Flush(c.row(i)[j]) + sum) : c.row(i)[j] + sum;
+      }
+      c.row(i)[j] = sum;
     }
   }
 }

@@ -81,6 +81,28 @@ TEST(Gemm, EveryTypeAndFormAtOneSize) {
   }
 }
 
+// Operands, products and sums near the least normal number: all that is less is 0.
+TEST(Gemm, DenormalsAreZeroInBf16) {
+  OnEvery([&](const Exec& exec, std::vector<float>& result) {
+    for (int form = 0; form < 4; ++form) {
+      Operand a(30, 77, form % 2 == 1, false, 1), b(50, 77, form / 2 == 1, false, 2);
+      for (float& x : a.m.values) x *= 0x1p-64f;
+      for (float& x : b.m.values) x *= 0x1p-62f;
+      for (size_t i = 0; i < a.m.values.size(); i += 5) a.m.values[i] *= 0x1p-64f;
+      for (const bool accumulate : {false, true}) {
+        Padded c(30, 50, 3), want = c;
+        for (float& x : c.values) x *= 0x1p-126f;
+        want = c;
+        const GemmOptions options = {ComputeType::kBF16, accumulate};
+        Gemm(exec, a.arg, b.arg, c(), options);
+        GemmRef(a.arg, b.arg, want(), options);
+        ASSERT_TRUE(SameBits(want.values, c.values)) << form;
+        Append(result, c.values);
+      }
+    }
+  });
+}
+
 // Half is computed, half copied; beside other products of the same jobs.
 TEST(Gemm, OfAMatrixWithItself) {
   const std::vector<Size> sizes = {

@@ -111,7 +111,7 @@ int64_t PlanUnits(std::span<Job> jobs) {
                                      : job.w->cols * static_cast<int64_t>(sizeof(float)));
       job.row_chunk = std::clamp<int64_t>(kRowChunkBytes / row_bytes / 24 * 24, 24, 504);
       const int64_t row_tasks = CeilDiv(job.rows, job.row_chunk);
-      job.row_chunk = CeilDiv(CeilDiv(job.rows, row_tasks), 6) * 6;
+      job.row_chunk = CeilDiv(CeilDiv(job.rows, row_tasks), 24) * 24;  // whole groups of 4, 6 or 8
       units += job.w->tiles * CeilDiv(job.rows, job.row_chunk);
     }
     job.end_unit = units;

@@ -49,10 +49,12 @@ struct Avx2 {
     _mm256_storeu_ps(p + 8, x.b);
   }
   static HADAL_INLINE F Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  static HADAL_INLINE F Add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
   static HADAL_INLINE F Mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
   static HADAL_INLINE F Fma(F x, F y, F z) {
     return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
   }
+  static HADAL_INLINE F FmaSet(const float* x, F y, F z) { return Fma(Set(*x), y, z); }
   static HADAL_INLINE F Neg(F x) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign)};

@@ -7,7 +7,7 @@
 // say.
 //
 // S provides F (16 f32), I (16 i32), B (64 bytes), D (an accumulator of byte dots) and
-//   Load/Store/Set/Zero/Mul/Fma for F, AddI/SubI/ShlI/SarI/SetI/ToF for I,
+//   Load/Store/Set/Zero/Add/Mul/Fma/FmaSet for F, AddI/SubI/ShlI/SarI/SetI/ToF for I,
 //   LoadB, Low4, High4, Lut, Plane<bit, width> for B, Broadcast4, DotFirst/Dot/Sum,
 //   SignedFirst/SignedDot, F16/BF16/U8/S8 widening loads, StoreB, Fp8.
 #pragma once
@@ -104,7 +104,7 @@ HADAL_INLINE void Group(const Source& source, const XBlock* const* x, int64_t b,
   const typename S::B codes = source.template Codes<g>();
   HADAL_UNROLL
   for (int m = 0; m < M; ++m) {
-    const typename S::B q = S::Broadcast4(x[m][b].q + 4 * g);
+    const auto q = S::Broadcast4(x[m][b].q + 4 * g);
     d[m] = first ? S::DotFirst(codes, q) : S::Dot(d[m], codes, q);
   }
 }
@@ -143,7 +143,7 @@ HADAL_INLINE void SignedGroup(const Source& source, const XBlock* const* x, int6
   const typename S::Signed codes = S::PrepareSigned(source.template Codes<g>());
   HADAL_UNROLL
   for (int m = 0; m < M; ++m) {
-    const typename S::B q = S::Broadcast4(x[m][b].q + 4 * g);
+    const auto q = S::Broadcast4(x[m][b].q + 4 * g);
     dot[m] = g == 0 ? S::SignedFirst(codes, q) : S::SignedDot(dot[m], codes, q);
   }
 }
@@ -347,7 +347,7 @@ HADAL_INLINE void SumFloats(const FloatTile& tile, int64_t k, const float* const
       if constexpr (W == Wide::kF16 || W == Wide::kBf16) S::Prefetch(w + i * kTile * kWidth<W>);
       const typename S::F wi = LoadWide<S, W>(w + i * kTile * kWidth<W>, scale);
       HADAL_UNROLL
-      for (int m = 0; m < M; ++m) acc[m] = S::Fma(S::Set(x[m][i]), wi, acc[m]);
+      for (int m = 0; m < M; ++m) acc[m] = S::FmaSet(x[m] + i, wi, acc[m]);
     }
   }
 }
@@ -371,7 +371,7 @@ void WholeFloats(const FloatTile& tile, int64_t k, const float* const* x, float*
   SumFloats<S, W, M>(tile, k, x, acc);
   HADAL_UNROLL
   for (int m = 0; m < M; ++m, y += stride) {
-    S::Store(y, kAdd ? S::Fma(S::Set(1), acc[m], S::Load(y)) : acc[m]);
+    S::Store(y, kAdd ? S::Add(acc[m], S::Load(y)) : acc[m]);
   }
 }
 
@@ -387,11 +387,11 @@ void TurnedFloats(const FloatTile& tile, int64_t k, const float* x, int64_t pitc
   for (int64_t i = 0; i < k; ++i, x += pitch, w += kTile) {
     const typename S::F wi = S::Load(w);
     HADAL_UNROLL
-    for (int m = 0; m < M; ++m) acc[m] = S::Fma(S::Set(x[m]), wi, acc[m]);
+    for (int m = 0; m < M; ++m) acc[m] = S::FmaSet(x + m, wi, acc[m]);
   }
   HADAL_UNROLL
   for (int m = 0; m < M; ++m, y += stride) {
-    S::Store(y, kChain == FloatKernels::kAdd ? S::Fma(S::Set(1), acc[m], S::Load(y)) : acc[m]);
+    S::Store(y, kChain == FloatKernels::kAdd ? S::Add(acc[m], S::Load(y)) : acc[m]);
   }
 }
 

@@ -135,6 +135,19 @@ struct FloatKernels {
   void (*widen)(const FloatTile& tile, int64_t k0, int64_t k, float* panel);
 };
 
+// Products of bf16 by instructions for them. An element, of x and of a tile, is a pair in 32 bits:
+// k = 2i in the low half, 2i + 1 in the high one; a chain adds the high product before the low one.
+// An odd k's last fellow is 0. Denormals count as 0, before rounding and after each addition.
+struct PairKernels {
+  FloatKernels products;  // direct, whole, turned and turn are there
+  // pairs[i] = x[2i] and x[2i + 1].
+  void (*round)(const float* x, int64_t n, float* pairs);
+  // Pairs of two rows, 16 at to, 16 at to + step and so on; odd may be null. Pads with zeros.
+  void (*zip)(const float* even, const float* odd, int64_t n, float* to, int64_t step);
+  // A tile of at most 16 rows of n elements: [ceil(n / 2)][16].
+  void (*transpose)(const float* const* rows, int64_t count, int64_t n, float* tile);
+};
+
 struct MatMulKernels {
   int direct_rows;  // rows of x up to which block tiles are decoded in registers
   int block_rows;   // rows of x the panel kernels of unsigned block types take at best
@@ -148,6 +161,8 @@ struct MatMulKernels {
 const MatMulKernels& ScalarMatMulKernels();
 const MatMulKernels& Avx2MatMulKernels();
 const MatMulKernels& Avx512MatMulKernels();
+// For machines with AVX-512 BF16.
+const PairKernels& Avx512PairKernels();
 // The AVX-512 kernels on a machine with AVX2 only, through SIMDe; part of the tests.
 const MatMulKernels& EmulatedAvx512MatMulKernels();
 

@@ -55,9 +55,13 @@ struct Scalar {
   static F Set(float x) {
     return MakeF([&](int) { return x; });
   }
+  static F Add(F a, F b) {
+    return MakeF([&](int i) { return a.v[i] + b.v[i]; });
+  }
   static F Mul(F a, F b) {
     return MakeF([&](int i) { return a.v[i] * b.v[i]; });
   }
+  static F FmaSet(const float* x, F b, F c) { return Fma(Set(*x), b, c); }
   static F Fma(F a, F b, F c) {
     return MakeF([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
   }
