@@ -189,13 +189,27 @@ void WritePour(Text& text, const Puzzle& p, const std::string& state, const Move
        << amount << '=' << holds + amount << ' ';
 }
 
-// Moves along the way, after each whether it is the goal and all moves so far; now and then another
-// one, back to a state of the way or astray, taken back.
+// What the goal has in each place where the state has something else, and 9 where they agree: the
+// digit that says which tile belongs in the hole, or to which peg a disk must go. The litres
+// wanted, where places do not matter.
+std::string Missing(const Puzzle& p, const std::string& state) {
+  if (p.kind == Kind::kJugs) return p.goal;
+  std::string missing = p.goal;
+  for (size_t i = 0; i < missing.size(); ++i) {
+    if (missing[i] == state[i]) missing[i] = '9';
+  }
+  return missing;
+}
+
+// Moves along the way, after each what is missing and all moves so far; now and then another one,
+// back to a state of the way or astray, taken back.
 void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
   std::string state = p.start;
   Text done;
   std::vector<std::string> seen = {state};
   std::vector<Move> moves;
+  d.thought << state << ' ' << Missing(p, state);
+  d.thought.EndLine();
   for (const auto& step : way) {
     MovesFrom(p, state, moves);
     for (const auto& other : moves) {
@@ -207,7 +221,8 @@ void WriteWay(Draft& d, const Puzzle& p, const std::vector<Move>& way) {
     done << (done.str().empty() ? "" : ", ") << step.name;
     d.thought << state << ": " << step.name << ' ';
     if (step.name[0] == 'P') WritePour(d.thought, p, state, step);
-    d.thought << step.state << ' ' << p.goal << (p.Solved(step.state) ? " yes: " : " no: ") << done;
+    d.thought << step.state << ' ' << Missing(p, step.state)
+              << (p.Solved(step.state) ? " yes: " : " no: ") << done;
     d.thought.EndLine();
     state = step.state;
     seen.push_back(state);
