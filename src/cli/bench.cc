@@ -227,11 +227,9 @@ std::vector<Row> MakeRows(const Flags& flags, const Subject& s, const Samples& s
 }
 
 json ToJson(const MachineLimits& limits, int threads) {
-  return {{"threads", threads},
-          {"read_bytes_per_second", limits.read_bytes},
-          {"f32_flops", limits.f32_ops},
-          {"int8_ops", limits.int8_ops},
-          {"wide_int8_ops", limits.wide_int8_ops}};
+  return {{"threads", threads},          {"read_bytes_per_second", limits.read_bytes},
+          {"f32_flops", limits.f32_ops}, {"bf16_flops", limits.bf16_ops},
+          {"int8_ops", limits.int8_ops}, {"wide_int8_ops", limits.wide_int8_ops}};
 }
 
 json ToJson(const std::vector<Row>& rows) {
@@ -254,10 +252,10 @@ json ToJson(const std::vector<Row>& rows) {
 
 void PrintLimits(const MachineLimits& limits, int threads) {
   fmt::print(
-      "limits of this machine, {} threads: read {:.1f} GB/s, f32 {:.0f} GFLOP/s, int8 {:.0f} "
-      "GOP/s ({:.0f} for codes of 8 bits)\n",
-      threads, limits.read_bytes / 1e9, limits.f32_ops / 1e9, limits.int8_ops / 1e9,
-      limits.wide_int8_ops / 1e9);
+      "limits of this machine, {} threads: read {:.1f} GB/s, f32 {:.0f} GFLOP/s, bf16 {:.0f} "
+      "GFLOP/s, int8 {:.0f} GOP/s ({:.0f} for codes of 8 bits)\n",
+      threads, limits.read_bytes / 1e9, limits.f32_ops / 1e9, limits.bf16_ops / 1e9,
+      limits.int8_ops / 1e9, limits.wide_int8_ops / 1e9);
 }
 
 void PrintRows(const std::vector<Row>& rows, double start) {

@@ -48,7 +48,6 @@ Result<Measured> Measure(const TrainBench& o) {
   const auto exec = TRY(MakeExec(o.threads));
   const auto world = TRY(World::Start());
   Measured m;
-  m.peak = MeasureLimits(*exec).f32_ops;
   TrainOptions options;
   options.sequence_length = o.sequence;
   options.batch_sequences = o.batch;
@@ -58,6 +57,7 @@ Result<Measured> Measure(const TrainBench& o) {
   options.compute = o.compute == "fp8"    ? ComputeType::kF8
                     : o.compute == "bf16" ? ComputeType::kBF16
                                           : ComputeType::kF32;
+  m.peak = PeakOps(MeasureLimits(*exec), options.compute);
   options.optimizer.moments = o.moments == "bf16" ? MomentType::kBF16 : MomentType::kF32;
   options.mtp_weight = 0;  // transformers has no MTP layer to compare with
   const auto model = TRY(TrainableModel::Create(*exec, config, options.compute));
@@ -135,7 +135,7 @@ Status RunTrainBench(const TrainBench& o) {
                 {"moments", o.moments},
                 {"tokens_per_second", ours.tokens_per_second},
                 {"flops_per_second", ours.flops_per_second},
-                {"share_of_f32_peak", share},
+                {"share_of_peak", share},
                 {"peak_rss_bytes", ours.rss},
                 {"peers", peers}};
     if (best > 0) out["ratio"] = ours.tokens_per_second / best;
@@ -145,9 +145,10 @@ Status RunTrainBench(const TrainBench& o) {
   }
   fmt::print("{}: {:.2f}M parameters, batch {} x {}\n", Printable(o.config),
              static_cast<double>(ours.parameters) / 1e6, o.batch, o.sequence);
-  fmt::print("{:<16}{:>10.0f} tok/s  {:>6.1f} GFLOP/s  {:.0f}% of the f32 peak  {:.0f} MB\n",
+  fmt::print("{:<16}{:>10.0f} tok/s  {:>6.1f} GFLOP/s  {:.0f}% of the {} peak  {:.0f} MB\n",
              "hadal " + o.compute + (o.moments == "bf16" ? ", m bf16" : ""), ours.tokens_per_second,
-             ours.flops_per_second / 1e9, 100 * share, static_cast<double>(ours.rss) / 1e6);
+             ours.flops_per_second / 1e9, 100 * share, o.compute == "bf16" ? "bf16" : "f32",
+             static_cast<double>(ours.rss) / 1e6);
   for (const json& p : peers) {
     const std::string name = Printable(p.value("name", ""));
     const double speed = p.value("tokens_per_second", 0.0);

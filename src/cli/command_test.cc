@@ -275,6 +275,7 @@ TEST_F(CommandTest, LimitsArePlausible) {
   EXPECT_GT(limits.read_bytes, 0.1e9);
   EXPECT_LT(limits.read_bytes, 2000e9);
   EXPECT_GT(limits.f32_ops, 0.1e9);
+  EXPECT_GT(limits.bf16_ops, limits.f32_ops / 4);
   EXPECT_GT(limits.int8_ops, limits.f32_ops / 4);
 }
 

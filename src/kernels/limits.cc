@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "kernels/dispatch.h"
 #include "tensor/buffer.h"
 
 #if defined(__x86_64__)
@@ -21,9 +22,10 @@ constexpr int kChains = 10;  // independent sums, enough for latency x throughpu
 struct Probes {
   int64_t (*read)(const uint8_t* data, int64_t bytes);
   int64_t (*f32)();
+  int64_t (*bf16)();
   int64_t (*narrow)();
   int64_t (*wide)();
-  double f32_ops, narrow_ops, wide_ops;  // of one call
+  double f32_ops, bf16_ops, narrow_ops, wide_ops;  // of one call
 };
 
 int64_t PlainRead(const uint8_t* data, int64_t bytes) {
@@ -49,6 +51,8 @@ constexpr Probes kPlain = {PlainRead,
                            PlainF32,
                            PlainF32,
                            PlainF32,
+                           PlainF32,
+                           2.0 * kChains* kRounds,
                            2.0 * kChains* kRounds,
                            2.0 * kChains* kRounds,
                            2.0 * kChains* kRounds};
@@ -95,25 +99,32 @@ __attribute__((target("avx2"))) int64_t Avx2Read(const uint8_t* data, int64_t by
   "\n"                                  \
   "vpaddd %%ymm" #t ", %%ymm" #n ", %%ymm" #n "\n"
 #define HADAL_FMA_ZMM(n, t) "vfmadd231ps %%zmm14, %%zmm15, %%zmm" #n "\n"
+#define HADAL_PAIR_ZMM(n, t) "vdpbf16ps %%zmm14, %%zmm15, %%zmm" #n "\n"
 #define HADAL_DOT_ZMM(n, t) "vpdpbusd %%zmm14, %%zmm15, %%zmm" #n "\n"
 
 HADAL_PROBE(Avx2F32, HADAL_FMA_YMM)
 HADAL_PROBE(Avx2Narrow, HADAL_NARROW_YMM)
 HADAL_PROBE(Avx2Wide, HADAL_WIDE_YMM)
 HADAL_PROBE(Avx512F32, HADAL_FMA_ZMM)
+HADAL_PROBE(Avx512Pairs, HADAL_PAIR_ZMM)
 HADAL_PROBE(Avx512Dot, HADAL_DOT_ZMM)
 
 constexpr double kAllRounds = 1.0 * kChains * kRounds;
-constexpr Probes kAvx2 = {Avx2Read,        Avx2F32,         Avx2Narrow,     Avx2Wide,
+constexpr Probes kAvx2 = {Avx2Read,        Avx2F32,         Avx2F32,
+                          Avx2Narrow,      Avx2Wide,        16 * kAllRounds,
                           16 * kAllRounds, 64 * kAllRounds, 32 * kAllRounds};
-constexpr Probes kAvx512 = {Avx2Read,        Avx512F32,        Avx512Dot,       Avx512Dot,
+constexpr Probes kAvx512 = {Avx2Read,        Avx512F32,        Avx512F32,
+                            Avx512Dot,       Avx512Dot,        32 * kAllRounds,
                             32 * kAllRounds, 128 * kAllRounds, 128 * kAllRounds};
+constexpr Probes kAvx512Bf16 = {Avx2Read,        Avx512F32,        Avx512Pairs,
+                                Avx512Dot,       Avx512Dot,        32 * kAllRounds,
+                                64 * kAllRounds, 128 * kAllRounds, 128 * kAllRounds};
 #endif
 
 const Probes& ProbesOf(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx2) return kAvx2;
-  if (isa == Isa::kAvx512) return kAvx512;
+  if (isa == Isa::kAvx512) return internal::PairProducts(isa) != nullptr ? kAvx512Bf16 : kAvx512;
 #endif
   return kPlain;
 }
@@ -143,6 +154,10 @@ double PeakOps(const MachineLimits& limits, DType type) {
   return wide ? limits.wide_int8_ops : limits.int8_ops;
 }
 
+double PeakOps(const MachineLimits& limits, ComputeType type) {
+  return type == ComputeType::kBF16 ? limits.bf16_ops : limits.f32_ops;
+}
+
 MachineLimits MeasureLimits(const Exec& exec) {
   const Probes& probes = ProbesOf(exec.isa());
   const Buffer buffer(static_cast<size_t>(kReadBytes));
@@ -161,6 +176,7 @@ MachineLimits MeasureLimits(const Exec& exec) {
     });
   });
   limits.f32_ops = compute(probes.f32, probes.f32_ops);
+  limits.bf16_ops = compute(probes.bf16, probes.bf16_ops);
   limits.int8_ops = compute(probes.narrow, probes.narrow_ops);
   limits.wide_int8_ops = compute(probes.wide, probes.wide_ops);
   return limits;
@@ -169,6 +185,7 @@ MachineLimits MeasureLimits(const Exec& exec) {
 MachineLimits Highest(const MachineLimits& a, const MachineLimits& b) {
   return {.read_bytes = std::max(a.read_bytes, b.read_bytes),
           .f32_ops = std::max(a.f32_ops, b.f32_ops),
+          .bf16_ops = std::max(a.bf16_ops, b.bf16_ops),
           .int8_ops = std::max(a.int8_ops, b.int8_ops),
           .wide_int8_ops = std::max(a.wide_int8_ops, b.wide_int8_ops)};
 }

@@ -1,6 +1,6 @@
-// Speed of the training kernels: operations a second and their share of the machine's f32 peak,
-// measured in the same run (kernels/limits.h), at the sizes of a small mixture of experts and of a
-// dense model.
+// Speed of the training kernels: operations a second and their share of the machine's peak for the
+// type, measured in the same run (kernels/limits.h), at the sizes of a small mixture of experts and
+// of a dense model.
 //   train_kernels_bench [threads [part of a case's name]]
 #include <algorithm>
 #include <cstdio>
@@ -47,24 +47,24 @@ double Seconds(const Exec& exec, const std::function<void()>& body) {
 class Bench {
  public:
   Bench(const Exec& exec, const char* filter) : exec_(exec), filter_(filter) {
-    const MachineLimits limits = MeasureLimits(exec);
-    peak_ = limits.f32_ops;
-    bytes_ = limits.read_bytes;
-    std::printf("%d threads, %s: f32 peak %.1f GFLOP/s, memory %.1f GB/s\n", exec.threads(),
-                std::string(IsaName(exec.isa())).c_str(), peak_ * 1e-9, bytes_ * 1e-9);
+    limits_ = MeasureLimits(exec);
+    std::printf("%d threads, %s: f32 peak %.1f GFLOP/s, bf16 %.1f, memory %.1f GB/s\n",
+                exec.threads(), std::string(IsaName(exec.isa())).c_str(), limits_.f32_ops * 1e-9,
+                limits_.bf16_ops * 1e-9, limits_.read_bytes * 1e-9);
   }
 
   bool Wants(const std::string& name) const {
     return name.find(filter_) != std::string::npos || filter_.find(name) != std::string::npos;
   }
   // `ops` floating point operations, `times` of them in a step of the model.
-  void Compute(const std::string& name, double ops, double times,
-               const std::function<void()>& body) {
+  void Compute(const std::string& name, double ops, double times, const std::function<void()>& body,
+               ComputeType type = ComputeType::kF32) {
     if (name.find(filter_) == std::string::npos) return;
-    const double s = Seconds(exec_, body);
+    const double s = Seconds(exec_, body), least = ops / PeakOps(limits_, type);
     std::printf("%-34s %8.2f ms %7.1f GFLOP/s %5.1f %% of peak\n", name.c_str(), s * 1e3,
-                ops / s * 1e-9, 100 * ops / s / peak_);
+                ops / s * 1e-9, 100 * least / s);
     ops_ += times * ops;
+    least_ += times * least;
     seconds_ += times * s;
   }
   // What moves `bytes`; counted as time without operations.
@@ -73,13 +73,13 @@ class Bench {
     if (name.find(filter_) == std::string::npos) return;
     const double s = Seconds(exec_, body);
     std::printf("%-34s %8.2f ms %7.1f GB/s    %5.1f %% of memory\n", name.c_str(), s * 1e3,
-                bytes / s * 1e-9, 100 * bytes / s / bytes_);
+                bytes / s * 1e-9, 100 * bytes / s / limits_.read_bytes);
     seconds_ += times * s;
   }
   void Total(const char* name) {
     std::printf("%s, all of them: %.1f GFLOP/s, %.1f %% of peak\n\n", name, ops_ / seconds_ * 1e-9,
-                100 * ops_ / seconds_ / peak_);
-    ops_ = seconds_ = 0;
+                100 * least_ / seconds_);
+    ops_ = least_ = seconds_ = 0;
   }
 
   View2<float> Random(int64_t rows, int64_t cols, float scale = 1.0f) {
@@ -97,7 +97,8 @@ class Bench {
   const Exec& exec_;
   std::string filter_;
   std::vector<Buffer> buffers_;
-  double peak_ = 0, bytes_ = 0, ops_ = 0, seconds_ = 0;
+  MachineLimits limits_ = {};
+  double ops_ = 0, least_ = 0, seconds_ = 0;
 };
 
 // y = x W^T, dx += dy W, dW += dy^T x.
@@ -109,14 +110,21 @@ void Linear(Bench& bench, const std::string& name, int64_t tokens, int64_t in, i
   const View2<float> dw = bench.Random(out, in);
   const double ops = 2.0 * static_cast<double>(tokens * in * out);
   const Exec& exec = bench.exec();
-  bench.Compute(name + " y", ops, times,
-                [&] { Gemm(exec, {x}, {w}, y, {.type = type, .b_is_weight = true}); });
-  bench.Compute(name + " dx", ops, times, [&] {
-    Gemm(exec, {y}, {w, true}, dx, {.type = type, .accumulate = true, .b_is_weight = true});
-  });
-  bench.Compute(name + " dw", ops, times, [&] {
-    Gemm(exec, {y, true}, {x, true}, dw, {.type = type, .accumulate = true});
-  });
+  bench.Compute(
+      name + " y", ops, times,
+      [&] { Gemm(exec, {x}, {w}, y, {.type = type, .b_is_weight = true}); }, type);
+  bench.Compute(
+      name + " dx", ops, times,
+      [&] {
+        Gemm(exec, {y}, {w, true}, dx, {.type = type, .accumulate = true, .b_is_weight = true});
+      },
+      type);
+  bench.Compute(
+      name + " dw", ops, times,
+      [&] {
+        Gemm(exec, {y, true}, {x, true}, dw, {.type = type, .accumulate = true});
+      },
+      type);
 }
 
 void Attention(Bench& bench, const std::string& name, const GqaShape& s, int64_t tokens,

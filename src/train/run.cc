@@ -89,7 +89,7 @@ class Run {
   std::unique_ptr<LedgerMeter> meter_;
   std::optional<Ledger> earlier_;  // sessions before this one
   TrainFlops flops_;
-  double peak_ = 0;  // f32 operations a second
+  double peak_ = 0;  // operations a second of the type computed in
   Clock::time_point start_;
   bool stop_ = false, improved_ = false;
   RunSummary summary_;
@@ -222,7 +222,7 @@ Status Run::WriteRunFile() const {
       {"ranks", world_.size()},
       {"threads", exec_.threads()},
       {"isa", IsaName(exec_.isa())},
-      {"peak_f32_flops", peak_},
+      {"peak_flops", peak_},
       {"config", nlohmann::json::parse(state_.model)},
   };
   for (const WeightedSet& set : o_.train) {
@@ -238,7 +238,7 @@ Status Run::Prepare() {
   TRY(OpenData());
   trainer_ = TRY(Trainer::Create(exec_, world_, *model_, o_.options, parallel_.get()));
   TRY(Resume());
-  peak_ = MeasureLimits(exec_).f32_ops * world_.size();
+  peak_ = PeakOps(MeasureLimits(exec_), o_.options.compute) * world_.size();
   if (!root()) return {};
   std::error_code ec;
   fs::create_directories(o_.folder, ec);
